@@ -1,0 +1,116 @@
+//! `cargo xtask fuzz`: runs each fuzz target of `fuzz/` for a bounded time.
+//!
+//! Needs `cargo-fuzz` (installed when missing) and a nightly compiler, or a stable one that is told
+//! to allow the sanitizer flags.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Memory that one run of a target may use, MiB: the bound that decoders state, with room for the
+/// fuzzer itself.
+const MEMORY_LIMIT_MIB: u32 = 1024;
+/// Longest time that one input may take, seconds.
+const INPUT_TIMEOUT_S: u32 = 10;
+
+/// Runs the targets named in `args` (all when none is named), each for `--seconds N`.
+///
+/// Returns whether no target found anything.
+///
+/// # Errors
+///
+/// When an argument is not understood or cargo-fuzz cannot be installed or started.
+pub fn run(args: &[String]) -> Result<bool> {
+    let mut seconds = 60u32;
+    let mut wanted = Vec::new();
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        if word == "--seconds" {
+            let value = words.next().context("--seconds needs a number")?;
+            seconds = value
+                .parse()
+                .with_context(|| format!("--seconds {value}"))?;
+        } else {
+            wanted.push(word.clone());
+        }
+    }
+    let root = super::workspace_root()?;
+    let targets = targets(&root)?;
+    for name in &wanted {
+        if !targets.contains(name) {
+            bail!("no fuzz target {name:?}; there are: {}", targets.join(", "));
+        }
+    }
+    let chosen = if wanted.is_empty() { targets } else { wanted };
+
+    let nightly = Command::new("cargo")
+        .args(["+nightly", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !installed() {
+        let status = Command::new("cargo")
+            .args(["install", "--locked", "cargo-fuzz"])
+            .status()
+            .context("installing cargo-fuzz")?;
+        if !status.success() {
+            bail!("cargo-fuzz could not be installed: {status}");
+        }
+    }
+
+    let mut clean = true;
+    for target in &chosen {
+        println!("== {target} for {seconds} s");
+        let mut command = Command::new("cargo");
+        if nightly {
+            command.arg("+nightly");
+        } else {
+            command.env("RUSTC_BOOTSTRAP", "1");
+        }
+        let status = command
+            .current_dir(&root)
+            .args(["fuzz", "run", "--release", target, "--"])
+            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-timeout={INPUT_TIMEOUT_S}"))
+            .arg(format!("-rss_limit_mb={MEMORY_LIMIT_MIB}"))
+            .status()
+            .with_context(|| format!("starting fuzz target {target}"))?;
+        if !status.success() {
+            println!(
+                "== {target}: found something ({status}); the input is in fuzz/artifacts/{target}"
+            );
+            clean = false;
+        }
+    }
+    Ok(clean)
+}
+
+/// Whether `cargo fuzz` can be called.
+fn installed() -> bool {
+    Command::new("cargo")
+        .args(["fuzz", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Names of all targets, from the files in `fuzz/fuzz_targets`.
+fn targets(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("fuzz/fuzz_targets");
+    let mut names = Vec::new();
+    for entry in
+        std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+    {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && let Some(stem) = path.file_stem().and_then(|stem| stem.to_str())
+        {
+            names.push(stem.to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}

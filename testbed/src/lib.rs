@@ -1,0 +1,20 @@
+//! What the end-to-end tests and the benchmarks start: servers, clients and trees to back up.
+//!
+//! Everything runs on loopback, below a temporary directory, and ends with the value that started it.
+//! It must never touch `/etc/proxmox-backup`, the user's own configuration, or a process that it did
+//! not start itself.
+
+pub mod random;
+pub mod server;
+pub mod stock;
+pub mod tree;
+
+/// Compares a restored tree with its source.
+#[path = "../../crates/backstop/src/tree_compare.rs"]
+pub mod tree_compare;
+
+/// Whether this process may do what only root may: device nodes, ownership, trusted attributes.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -9,6 +9,9 @@ pub mod server;
 pub mod stock;
 pub mod tree;
 
+#[path = "../../crates/backstop/src/server_process.rs"]
+mod server_process;
+
 /// Compares a restored tree with its source.
 #[path = "../../crates/backstop/src/tree_compare.rs"]
 pub mod tree_compare;

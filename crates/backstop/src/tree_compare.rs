@@ -22,12 +22,14 @@ pub struct Comparison {
 }
 
 /// What a comparison looks at besides names, kinds and contents.
-#[derive(Debug, Clone, Copy)]
-pub struct Aspects {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Aspects<'a> {
     /// Compare owner and group. Only root can restore them.
     pub ownership: bool,
     /// Compare the modification time of the two top directories.
     pub top_directory: bool,
+    /// Names in the top directory that are left out.
+    pub skip: &'a [&'a str],
 }
 
 /// Bytes read at once from each of two files.
@@ -43,7 +45,7 @@ const MAX_DIFFERENCES: usize = 100;
 /// # Errors
 ///
 /// When an entry of either tree cannot be read.
-pub fn compare(left: &Path, right: &Path, aspects: Aspects) -> io::Result<Comparison> {
+pub fn compare(left: &Path, right: &Path, aspects: Aspects<'_>) -> io::Result<Comparison> {
     let mut walk = Walk {
         aspects,
         result: Comparison::default(),
@@ -54,14 +56,14 @@ pub fn compare(left: &Path, right: &Path, aspects: Aspects) -> io::Result<Compar
 }
 
 /// The state of one comparison.
-struct Walk {
-    aspects: Aspects,
+struct Walk<'a> {
+    aspects: Aspects<'a>,
     result: Comparison,
     /// Files of the left tree with several links, and the inode that each maps to on the right.
     links: BTreeMap<(u64, u64), (u64, u64)>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn differ(&mut self, path: &Path, what: impl std::fmt::Display) {
         let path = if path.as_os_str().is_empty() {
             Path::new(".")
@@ -143,7 +145,12 @@ impl Walk {
     }
 
     fn directory(&mut self, path: &Path, left: &Path, right: &Path) -> io::Result<()> {
-        let (left_names, right_names) = (names(left)?, names(right)?);
+        let (mut left_names, mut right_names) = (names(left)?, names(right)?);
+        if path.as_os_str().is_empty() {
+            let kept = |name: &OsString| !self.aspects.skip.iter().any(|skipped| name == skipped);
+            left_names.retain(kept);
+            right_names.retain(kept);
+        }
         for name in right_names
             .iter()
             .filter(|name| left_names.binary_search(name).is_err())
@@ -264,9 +271,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    const ALL: Aspects = Aspects {
+    const ALL: Aspects<'static> = Aspects {
         ownership: true,
         top_directory: false,
+        skip: &[],
     };
 
     fn tree(content: &[u8]) -> tempfile::TempDir {

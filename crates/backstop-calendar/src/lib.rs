@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Pure functions of time: which snapshots a retention rule keeps, when jobs run.
+//!
+//! Nothing here reads a clock or a file.
+
+pub mod retention;

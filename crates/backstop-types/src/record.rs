@@ -1,0 +1,25 @@
+//! What the API sends and receives: one record per shape, with the key names, the order and the
+//! null-or-absent behaviour of stock servers. Reading ignores unknown keys; keys that older
+//! servers lack are optional.
+
+mod access;
+mod content;
+mod datastore;
+mod task;
+
+pub use access::{
+    AclItem, DomainItem, NewToken, RegeneratedToken, RoleItem, SubjectKind, TicketReply, TokenItem,
+    UserItem, UserTokenItem,
+};
+pub use content::{
+    CatalogItem, DeleteStats, FileItem, GroupItem, NamespaceItem, PruneItem, SnapshotItem,
+    SnapshotVerification, VerifyState,
+};
+pub use datastore::{
+    ActiveOperations, BackendType, CacheStats, DatastoreConfig, DatastoreListItem, DatastoreStatus,
+    DatastoreUsage, GcJobStatus, GcStatus, MountStatus, TypeCount, TypeCounts,
+};
+pub use task::{LogLine, TaskItem, TaskState, TaskStatus, TaskStatusKind, VersionInfo};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! Applying a retention rule to a group.
+
+use backstop_calendar::retention::{Candidate, KeepOptions, Mark, select};
+use backstop_types::{BackupGroup, Namespace, Snapshot};
+use jiff::tz::TimeZone;
+
+use crate::datastore::Datastore;
+use crate::error::Result;
+
+/// What became, or would become, of a snapshot.
+#[derive(Debug)]
+pub struct PrunedSnapshot {
+    /// Which one.
+    pub snapshot: Snapshot,
+    /// What the rule says.
+    pub mark: Mark,
+    /// For a snapshot that was to be removed: whether it is gone. Always `Ok` otherwise and in a dry run.
+    pub outcome: Result<()>,
+}
+
+impl Datastore {
+    /// What a retention rule says about each snapshot of a group, oldest first.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn prune_selection(
+        &self,
+        namespace: &Namespace,
+        group: &BackupGroup,
+        keep: &KeepOptions,
+        zone: &TimeZone,
+    ) -> Result<Vec<(Snapshot, Mark)>> {
+        let mut snapshots = self.snapshots(namespace, group)?;
+        snapshots.reverse();
+        let candidates: Vec<Candidate> = snapshots
+            .iter()
+            .map(|info| Candidate {
+                time: info.snapshot.time.epoch(),
+                finished: info.is_finished(),
+                protected: info.protected,
+            })
+            .collect();
+        let marks = select(&candidates, keep, zone);
+        Ok(snapshots
+            .into_iter()
+            .map(|info| info.snapshot)
+            .zip(marks)
+            .collect())
+    }
+
+    /// Removes the snapshots of a group that a retention rule does not keep. A snapshot that cannot be removed does not keep
+    /// the others from being removed; its outcome says why. With `dry_run`, nothing is removed. Results are in order of age,
+    /// oldest first.
+    ///
+    /// # Errors
+    /// The group's snapshots cannot be listed.
+    pub fn prune_group(
+        &self,
+        namespace: &Namespace,
+        group: &BackupGroup,
+        keep: &KeepOptions,
+        zone: &TimeZone,
+        dry_run: bool,
+    ) -> Result<Vec<PrunedSnapshot>> {
+        let selection = self.prune_selection(namespace, group, keep, zone)?;
+        Ok(selection
+            .into_iter()
+            .map(|(snapshot, mark)| {
+                let outcome = if mark.keeps() || dry_run {
+                    Ok(())
+                } else {
+                    self.remove_snapshot(namespace, &snapshot, false)
+                };
+                PrunedSnapshot {
+                    snapshot,
+                    mark,
+                    outcome,
+                }
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,241 @@
+//! Opens a trusted TLS connection to a server, directly or through a proxy.
+//!
+//! Never hands out a stream whose certificate was not accepted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_format::Fingerprint;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::options::ClientOptions;
+use super::trust::{TrustVerifier, UntrustedCertificate};
+use crate::error::{ClientError, Result};
+
+/// Limit for name resolution and TCP connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Limit for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Head start of an address over the next one of the same name.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
+
+/// How much encrypted data a connection buffers before it is written; larger means fewer system calls.
+const TLS_BUFFER: usize = 512 * 1024;
+
+/// Opens connections for one set of options and remembers an accepted certificate.
+pub(crate) struct Dialer {
+    options: ClientOptions,
+    /// A fingerprint that the user has confirmed during this run.
+    confirmed: parking_lot::Mutex<Option<Fingerprint>>,
+    /// Only one question at a time.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Dialer {
+    pub fn new(options: ClientOptions) -> Self {
+        Self {
+            options,
+            confirmed: parking_lot::Mutex::new(None),
+            asking: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// Connects, checks the certificate and, if it is unknown, asks the user once.
+    pub async fn dial(&self) -> Result<TlsStream<TcpStream>> {
+        let pin = self.pin()?;
+        let untrusted = match self.attempt(pin).await {
+            Err(ClientError::Untrusted(untrusted)) => untrusted,
+            other => return other,
+        };
+        let Some(confirm) = self.options.confirm_certificate.clone() else {
+            return Err(ClientError::Untrusted(untrusted));
+        };
+        let _one_question = self.asking.lock().await;
+        let presented = untrusted.presented.fingerprint;
+        if *self.confirmed.lock() != Some(presented) {
+            let question = Arc::new(untrusted);
+            let asked = Arc::clone(&question);
+            let accepted = tokio::task::spawn_blocking(move || confirm(&asked))
+                .await
+                .unwrap_or(false);
+            if !accepted {
+                return Err(ClientError::Untrusted(Box::new((**question).clone())));
+            }
+            *self.confirmed.lock() = Some(presented);
+            self.remember(&presented);
+        }
+        self.attempt(Some(presented)).await
+    }
+
+    /// The fingerprint to expect: confirmed in this run, given, or stored for the host.
+    fn pin(&self) -> Result<Option<Fingerprint>> {
+        if let Some(confirmed) = *self.confirmed.lock() {
+            return Ok(Some(confirmed));
+        }
+        if let Some(given) = self.options.fingerprint {
+            return Ok(Some(given));
+        }
+        match &self.options.fingerprint_store {
+            Some(store) => store
+                .load(&self.options.host)
+                .map_err(|source| ClientError::File {
+                    what: "reading",
+                    path: store.path().to_owned(),
+                    source,
+                }),
+            None => Ok(None),
+        }
+    }
+
+    fn remember(&self, fingerprint: &Fingerprint) {
+        if self.options.fingerprint.is_some() {
+            return;
+        }
+        if let Some(store) = &self.options.fingerprint_store
+            && let Err(error) = store.store(&self.options.host, fingerprint)
+        {
+            tracing::warn!(
+                "unable to store the fingerprint in '{}' - {error}",
+                store.path().display()
+            );
+        }
+    }
+
+    async fn attempt(&self, pin: Option<Fingerprint>) -> Result<TlsStream<TcpStream>> {
+        let tcp = self.tcp().await?;
+        self.tls(tcp, pin).await
+    }
+
+    async fn tcp(&self) -> Result<TcpStream> {
+        let server = self.options.server();
+        let stream = match &self.options.proxy {
+            Some(proxy) => {
+                tracing::info!("Using proxy connection: {proxy}");
+                let mut stream =
+                    connect_tcp(proxy.host(), proxy.port())
+                        .await
+                        .map_err(|reason| ClientError::Proxy {
+                            server: server.clone(),
+                            proxy: proxy.to_string(),
+                            reason,
+                        })?;
+                proxy.open_tunnel(&mut stream, &server).await?;
+                stream
+            }
+            None => connect_tcp(self.options.bare_host(), self.options.port)
+                .await
+                .map_err(|reason| ClientError::Connect { server, reason })?,
+        };
+        tune(&stream);
+        Ok(stream)
+    }
+
+    async fn tls(&self, tcp: TcpStream, pin: Option<Fingerprint>) -> Result<TlsStream<TcpStream>> {
+        let server = self.options.server();
+        let failed = |reason: String| ClientError::Tls {
+            server: server.clone(),
+            reason,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = Arc::new(TrustVerifier::new(
+            Arc::clone(&provider),
+            pin,
+            self.options.trust_system_authorities,
+        ));
+        let dangerous = Arc::clone(&verifier);
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| failed(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(dangerous)
+            .with_no_client_auth();
+        let name = ServerName::try_from(self.options.bare_host().to_owned())
+            .map_err(|_| failed(format!("'{}' is not a valid host name", self.options.host)))?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        let result = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+            .await
+            .map_err(|_| {
+                failed("the server did not finish the TLS handshake in time".to_owned())
+            })?;
+        match result {
+            Ok(mut stream) => {
+                stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+                Ok(stream)
+            }
+            Err(error) => Err(match verifier.take_refusal() {
+                Some(refusal) => ClientError::Untrusted(Box::new(UntrustedCertificate {
+                    server: server.clone(),
+                    presented: refusal.presented,
+                    expected: pin,
+                    authority_error: refusal.authority_error,
+                })),
+                None => failed(error.to_string()),
+            }),
+        }
+    }
+}
+
+/// Connects to the first address of a host that answers.
+async fn connect_tcp(host: &str, port: u16) -> std::result::Result<TcpStream, String> {
+    let attempt = async {
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|error| error.to_string())?
+            .collect();
+        let mut attempts: FuturesUnordered<_> = addresses
+            .into_iter()
+            .enumerate()
+            .map(|(position, address)| async move {
+                let delay =
+                    u32::try_from(position).map_or(Duration::ZERO, |n| NEXT_ADDRESS_AFTER * n);
+                tokio::time::sleep(delay).await;
+                TcpStream::connect(address)
+                    .await
+                    .map_err(|error| format!("{address}: {error}"))
+            })
+            .collect();
+        let mut reasons = Vec::new();
+        while let Some(result) = attempts.next().await {
+            match result {
+                Ok(stream) => return Ok(stream),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        if reasons.is_empty() {
+            reasons.push("the name has no address".to_owned());
+        }
+        Err(reasons.join(", "))
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(format!(
+            "no answer within {} seconds",
+            CONNECT_TIMEOUT.as_secs()
+        )),
+    }
+}
+
+/// Socket options; a failure costs speed or early detection only, so that it is not an error.
+fn tune(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let results = [
+        sockopt::set_tcp_nodelay(stream, true),
+        sockopt::set_socket_keepalive(stream, true),
+        sockopt::set_tcp_keepidle(stream, Duration::from_secs(120)),
+    ];
+    for error in results.into_iter().filter_map(std::result::Result::err) {
+        tracing::debug!("setting a socket option: {error}");
+    }
+}

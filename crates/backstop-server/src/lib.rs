@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The server: listener, REST API, backup and reader sessions, access control, tasks.
+//!
+//! [`run`] starts a complete server inside the calling process; the `backstop server` command, the demo and the tests
+//! all use it. Rooms follow the URL tree: `api/nodes` serves `/api2/json/nodes`.
+//!
+//! It never prints to the terminal and never ends the process.
+
+pub mod access;
+pub mod api;
+mod archive_reader;
+pub mod backup_session;
+pub mod config;
+pub mod datastores;
+pub mod http;
+pub mod listener;
+pub mod metrics;
+pub mod reader_session;
+pub mod roots;
+pub mod router;
+pub mod runtime;
+pub mod server;
+pub mod session_http2;
+pub mod task;
+pub mod tls;
+
+pub use roots::Roots;
+pub use server::{DEFAULT_PORT, Server, ServerError, ServerHandle, ServerOptions, run};

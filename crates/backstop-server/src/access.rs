@@ -1,0 +1,30 @@
+//! Access control: who somebody is, and what they may do.
+//! Formats: `docs/formats/authentication.md`.
+//!
+//! Secrets (passwords, token secrets, keys) never appear in errors, logs or `Debug` texts, are
+//! compared in constant time, and are wiped from memory after use where this module owns them.
+
+pub mod acl;
+mod administrator;
+mod control;
+mod csrf;
+mod hash_queue;
+mod key;
+mod login;
+pub mod password;
+mod password_hash;
+mod permissions;
+pub mod realm;
+mod refusal;
+mod second_factor;
+mod ticket;
+pub mod token;
+mod token_cache;
+pub mod user;
+
+pub use administrator::{Administrator, INITIAL_PASSWORD_FILE, create_administrator};
+pub use control::AccessControl;
+pub use key::{AuthKeys, KeyError};
+pub use login::{LoginError, LoginReply, LoginRequest};
+pub use permissions::{PermissionDenied, PermissionMap};
+pub use refusal::Refused;

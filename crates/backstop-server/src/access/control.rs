@@ -1,0 +1,288 @@
+//! The one place that answers who somebody is and what they may do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use backstop_types::acl::Permissions;
+use backstop_types::section_config::SectionConfig;
+use backstop_types::{AuthId, Privileges, UserId};
+use serde_json::Value;
+
+use super::hash_queue::{HashQueue, Turn};
+use super::key::{AuthKeys, KeyError};
+use super::permissions::{self, PermissionDenied, PermissionMap};
+use super::refusal::Refused;
+use super::token_cache::TokenCache;
+use super::{csrf, password_hash, ticket};
+use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile};
+
+type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Access control of a server. All methods block: they read files, and logins compute costly
+/// hashes.
+pub struct AccessControl {
+    config: Arc<ConfigStore>,
+    keys: AuthKeys,
+    tokens: TokenCache,
+    hashing: HashQueue,
+    clock: Clock,
+}
+
+impl fmt::Debug for AccessControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessControl").finish_non_exhaustive()
+    }
+}
+
+const DISABLED: &str = "user account or token disabled or expired.";
+
+impl AccessControl {
+    /// Access control over a configuration directory; makes the server's keys when they are not
+    /// there.
+    ///
+    /// # Errors
+    /// When the keys cannot be read or made.
+    pub fn open(config: Arc<ConfigStore>) -> Result<Self, KeyError> {
+        let now = || {
+            let since = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        };
+        Self::with_clock(config, now)
+    }
+
+    /// The same with another clock (seconds since the epoch), for tests.
+    ///
+    /// # Errors
+    /// When the keys cannot be read or made.
+    pub fn with_clock(
+        config: Arc<ConfigStore>,
+        clock: impl Fn() -> i64 + Send + Sync + 'static,
+    ) -> Result<Self, KeyError> {
+        let keys = AuthKeys::load_or_create(&config)?;
+        let tokens = TokenCache::new().ok_or(KeyError::NoRandomness)?;
+        Ok(Self {
+            config,
+            keys,
+            tokens,
+            hashing: HashQueue::default(),
+            clock: Arc::new(clock),
+        })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Arc<ConfigStore> {
+        &self.config
+    }
+
+    pub(super) const fn keys(&self) -> &AuthKeys {
+        &self.keys
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        (self.clock)()
+    }
+
+    /// Checks a login ticket, and for requests that change something (`writes`: every method but
+    /// GET) the token against cross-site requests.
+    ///
+    /// # Errors
+    /// When any of it is not in order, or the user is disabled or expired.
+    pub fn check_ticket(
+        &self,
+        ticket: &str,
+        csrf: Option<&str>,
+        writes: bool,
+    ) -> Result<AuthId, Refused> {
+        let user = self.ticket_user(ticket)?;
+        if !self.is_active(&user.clone().into())? {
+            return Err(Refused::of(&user, DISABLED));
+        }
+        if writes {
+            let token = csrf.ok_or_else(|| Refused::of(&user, "missing CSRF prevention token"))?;
+            csrf::verify(&self.keys.csrf, user.as_str(), token, self.now())
+                .map_err(|reason| Refused::of(&user, reason))?;
+        }
+        Ok(user.into())
+    }
+
+    /// The user of a valid login ticket, whether or not the account is in order.
+    pub(super) fn ticket_user(&self, text: &str) -> Result<UserId, Refused> {
+        let data = ticket::verify(
+            &self.keys.ticket,
+            ticket::LOGIN_PREFIX,
+            text,
+            self.now(),
+            &ticket::LOGIN_AGE,
+        )
+        .map_err(|error| Refused::new(error.to_string()))?;
+        // A ticket that waits for a second factor holds a challenge here.
+        data.parse()
+            .map_err(|_| Refused::new("invalid ticket - not a full login ticket"))
+    }
+
+    /// Checks an API token.
+    ///
+    /// # Errors
+    /// When there is no such token, its secret is another, or it or its user is disabled or
+    /// expired.
+    pub fn check_token(&self, auth_id: &str, secret: &str) -> Result<AuthId, Refused> {
+        let token: AuthId = auth_id
+            .parse()
+            .map_err(|_| Refused::new("not a valid user id"))?;
+        if !token.is_token() {
+            return Err(Refused::of(&token, "not an API token ID"));
+        }
+        if !self.is_active(&token)? {
+            return Err(Refused::of(&token, DISABLED));
+        }
+        let stamp = self.config.json_stamp(JsonFile::TokenShadow)?;
+        if self.tokens.contains(&token, secret, stamp) {
+            return Ok(token);
+        }
+        let _turn = self.hashing_turn(&token)?;
+        // While this request waited, another may have checked the same secret.
+        if self.tokens.contains(&token, secret, stamp) {
+            return Ok(token);
+        }
+        let shadow = self.config.json(JsonFile::TokenShadow)?;
+        let hash = shadow.get(&token.to_string()).and_then(Value::as_str);
+        let hash = hash.ok_or_else(|| Refused::of(&token, "invalid API token"))?;
+        if !password_hash::verify(secret, hash) {
+            return Err(Refused::of(&token, "invalid credentials"));
+        }
+        // The stamp was taken before the file was read: had it changed in between, the entry
+        // would not be found again.
+        self.tokens.insert(&token, secret, stamp);
+        Ok(token)
+    }
+
+    /// Waits for the right to compute a password hash for `auth_id`.
+    pub(super) fn hashing_turn(&self, auth_id: impl ToString) -> Result<Turn<'_>, Refused> {
+        self.hashing
+            .wait()
+            .ok_or_else(|| Refused::of(auth_id, "too many logins at once, try again later"))
+    }
+
+    /// Whether a user or token exists, is enabled and has not expired; for a token also its user.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read.
+    pub fn is_active(&self, auth_id: &AuthId) -> Result<bool, ConfigError> {
+        let users = self.config.sections(SectionFile::User)?;
+        let now = self.now();
+        let user = auth_id.user();
+        let user_is_active = match is_usable(&users.data, "user", user.as_str(), now) {
+            // `root@pam` is there without an entry, too.
+            None => user.is_root(),
+            Some(usable) => usable,
+        };
+        let token_is_active = !auth_id.is_token()
+            || is_usable(&users.data, "token", &auth_id.to_string(), now) == Some(true);
+        Ok(user_is_active && token_is_active)
+    }
+
+    /// What `auth_id` may do at `path`.
+    ///
+    /// # Errors
+    /// When the access rules cannot be read.
+    pub fn permissions(&self, auth_id: &AuthId, path: &str) -> Result<Permissions, ConfigError> {
+        Ok(self.config.acl()?.data.permissions(auth_id, path))
+    }
+
+    /// Checks privileges at a path; with `any`, one of them is enough.
+    ///
+    /// # Errors
+    /// When one is missing. Access rules that cannot be read grant nothing except to `root@pam`.
+    pub fn check(
+        &self,
+        auth_id: &AuthId,
+        path: &str,
+        privileges: Privileges,
+        any: bool,
+    ) -> Result<(), PermissionDenied> {
+        if auth_id.is_root() {
+            return Ok(());
+        }
+        match self.config.acl() {
+            Ok(acl) => permissions::check(&acl.data, auth_id, path, privileges, any),
+            Err(error) => {
+                tracing::error!("no permissions are granted: {error}");
+                Err(PermissionDenied {
+                    privileges,
+                    path: path.to_string(),
+                })
+            }
+        }
+    }
+
+    /// Whether `auth_id` holds one of `privileges` at `path` or anywhere below it.
+    ///
+    /// # Errors
+    /// When the access rules cannot be read.
+    pub fn any_below(
+        &self,
+        auth_id: &AuthId,
+        path: &str,
+        privileges: Privileges,
+    ) -> Result<bool, ConfigError> {
+        Ok(auth_id.is_root() || self.config.acl()?.data.any_below(auth_id, path, privileges))
+    }
+
+    /// The overview of what `auth_id` may do: at `path`, or at all paths that rules name.
+    ///
+    /// # Errors
+    /// When the access rules cannot be read.
+    pub fn permission_map(
+        &self,
+        auth_id: &AuthId,
+        path: Option<&str>,
+    ) -> Result<PermissionMap, ConfigError> {
+        Ok(permissions::overview(
+            &self.config.acl()?.data,
+            auth_id,
+            path,
+        ))
+    }
+
+    /// The same on behalf of `caller`, who may ask for itself, a user also for its own tokens,
+    /// and others with the privilege to see permissions.
+    ///
+    /// # Errors
+    /// When the caller may not ask, or the access rules cannot be read.
+    pub fn permission_map_for(
+        &self,
+        caller: &AuthId,
+        auth_id: &AuthId,
+        path: Option<&str>,
+    ) -> Result<PermissionMap, EditError> {
+        let is_own = caller == auth_id || (!caller.is_token() && caller.user() == auth_id.user());
+        if !is_own
+            && self
+                .check(caller, "/access", Privileges::SYS_AUDIT, false)
+                .is_err()
+        {
+            return Err(EditError::Conflict(format!(
+                "not allowed to list permissions of {auth_id}"
+            )));
+        }
+        Ok(self.permission_map(auth_id, path)?)
+    }
+}
+
+/// Whether an entry may be used now; `None` when it is not there.
+fn is_usable(users: &SectionConfig, ty: &str, id: &str, now: i64) -> Option<bool> {
+    let properties = &users.get_typed(ty, id)?.properties;
+    let enabled = properties.get("enable") != Some(&Value::Bool(false));
+    let expire = properties
+        .get("expire")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    Some(enabled && (expire == 0 || expire > now))
+}
+
+#[cfg(test)]
+pub(super) mod tests;

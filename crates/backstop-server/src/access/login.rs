@@ -1,0 +1,179 @@
+//! Logging in: a password, or a ticket to be renewed, for a new ticket.
+
+use std::fmt;
+
+use backstop_types::UserId;
+use backstop_types::record::TicketReply;
+
+use super::control::AccessControl;
+use super::refusal::Refused;
+use super::{csrf, password, second_factor, ticket};
+
+/// What a client sends to log in.
+#[derive(Clone, Copy, Default)]
+pub struct LoginRequest<'a> {
+    /// `name@realm`.
+    pub username: &'a str,
+    /// A password, or a ticket to be renewed.
+    pub password: Option<&'a str>,
+    /// The ticket that waits for a second factor.
+    pub tfa_challenge: Option<&'a str>,
+    /// Whether the new ticket is to be sent as a cookie.
+    pub http_only: bool,
+    /// The ticket in the cookie that only servers set.
+    pub cookie: Option<&'a str>,
+}
+
+impl fmt::Debug for LoginRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why nobody is logged in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// The request lacks something; the text may be sent to the client (400).
+    #[error("{0}")]
+    Incomplete(&'static str),
+    /// The credentials are not accepted. The client is told `permission check failed.` (401,
+    /// after 3 seconds); the text is for the authentication log.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// A successful login.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LoginReply {
+    /// The body.
+    pub record: TicketReply,
+    /// The value of the `Set-Cookie` header, when the ticket is sent as a cookie.
+    pub set_cookie: Option<String>,
+}
+
+impl fmt::Debug for LoginReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginReply")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AccessControl {
+    /// A login ticket of `root@pam` for the tools of this installation: whoever can read the
+    /// signing key may do everything anyway. `None` when the system gives no random numbers.
+    #[must_use]
+    pub fn issue_root_ticket(&self) -> Option<String> {
+        let root = UserId::root();
+        ticket::issue(
+            &self.keys().ticket,
+            ticket::LOGIN_PREFIX,
+            root.as_str(),
+            self.now(),
+        )
+    }
+
+    /// Logs a user in.
+    ///
+    /// # Errors
+    /// When the request is incomplete or the credentials are not accepted.
+    pub fn login(&self, request: &LoginRequest<'_>) -> Result<LoginReply, LoginError> {
+        let user: UserId = request
+            .username
+            .parse()
+            .map_err(|_| Refused::of(request.username.escape_debug(), "not a valid user id"))?;
+        if !self
+            .is_active(&user.clone().into())
+            .map_err(Refused::from)?
+        {
+            return Err(Refused::of(&user, "user account disabled or expired.").into());
+        }
+        if request.tfa_challenge.is_some() {
+            return Err(no_second_factors(&user).into());
+        }
+        if request.http_only
+            && let Some(cookie) = request.cookie
+        {
+            return match (self.renew(&user, cookie), request.password) {
+                (Ok(()), _) => self.reply(&user, true),
+                // Here a ticket is no password.
+                (Err(_), Some(password)) => self.with_password(&user, password, true),
+                (Err(refused), None) => Err(refused.into()),
+            };
+        }
+        let Some(password) = request.password else {
+            return Err(LoginError::Incomplete("no password provided"));
+        };
+        if password.starts_with("PBS:") {
+            match self.ticket_user(password) {
+                Ok(own) if own == user => return self.reply(&user, request.http_only),
+                Ok(_) => return Err(Refused::of(&user, "the ticket is another user's").into()),
+                Err(_) => {}
+            }
+        }
+        self.with_password(&user, password, request.http_only)
+    }
+
+    fn renew(&self, user: &UserId, ticket: &str) -> Result<(), Refused> {
+        match self.ticket_user(ticket) {
+            Ok(own) if own == *user => Ok(()),
+            Ok(_) => Err(Refused::of(user, "the ticket is another user's")),
+            Err(refused) => Err(Refused::of(user, refused.reason)),
+        }
+    }
+
+    fn with_password(
+        &self,
+        user: &UserId,
+        password: &str,
+        http_only: bool,
+    ) -> Result<LoginReply, LoginError> {
+        {
+            let _turn = self.hashing_turn(user)?;
+            password::check(self.config(), user, password)?;
+        }
+        let factors = second_factor::of_user(self.config(), user).map_err(Refused::from)?;
+        if factors.required {
+            return Err(no_second_factors(user).into());
+        }
+        self.reply(user, http_only)
+    }
+
+    fn reply(&self, user: &UserId, http_only: bool) -> Result<LoginReply, LoginError> {
+        let now = self.now();
+        let failed = || Refused::of(user, "unable to sign a ticket");
+        let ticket = ticket::issue(
+            &self.keys().ticket,
+            ticket::LOGIN_PREFIX,
+            user.as_str(),
+            now,
+        )
+        .ok_or_else(failed)?;
+        let csrf_token = csrf::issue(&self.keys().csrf, user.as_str(), now).ok_or_else(failed)?;
+        let mut record = TicketReply {
+            username: user.clone(),
+            ticket: None,
+            ticket_info: None,
+            csrf_token: Some(csrf_token),
+        };
+        let mut set_cookie = None;
+        if http_only {
+            record.ticket_info = Some(ticket::info(ticket::LOGIN_PREFIX, user.as_str(), now));
+            set_cookie = Some(format!(
+                "__Host-PBSAuthCookie={ticket}; Secure; SameSite=Lax; HttpOnly; Path=/;"
+            ));
+        } else {
+            record.ticket = Some(ticket);
+        }
+        Ok(LoginReply { record, set_cookie })
+    }
+}
+
+fn no_second_factors(user: &UserId) -> Refused {
+    Refused::of(
+        user,
+        "this user has second factors, which this server cannot check yet; use an API token instead",
+    )
+}

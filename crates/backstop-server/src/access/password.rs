@@ -1,0 +1,190 @@
+//! Passwords: checking and changing them.
+
+use backstop_types::{AuthId, Privileges, UserId};
+use serde_json::Value;
+
+use super::control::AccessControl;
+use super::password_hash;
+use super::refusal::Refused;
+use crate::config::{ConfigStore, EditError, JsonFile, SectionFile};
+
+/// Where a realm's passwords are checked.
+enum RealmKind {
+    Pam,
+    Pbs,
+    /// Listed in `domains.cfg`: `ldap`, `ad` or `openid`.
+    Other(&'static str),
+    Unknown,
+}
+
+fn realm_kind(
+    config: &ConfigStore,
+    user: &UserId,
+) -> Result<RealmKind, crate::config::ConfigError> {
+    Ok(match user.realm() {
+        "pam" => RealmKind::Pam,
+        "pbs" => RealmKind::Pbs,
+        realm => match config.sections(SectionFile::Domains)?.data.get(realm) {
+            Some(section) => RealmKind::Other(section.ty),
+            None => RealmKind::Unknown,
+        },
+    })
+}
+
+/// Checks that a realm exists.
+pub(super) fn check_realm(config: &ConfigStore, user: &UserId) -> Result<(), EditError> {
+    match realm_kind(config, user)? {
+        RealmKind::Unknown => Err(EditError::Conflict(format!(
+            "unknown realm '{}'",
+            user.realm()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Checks a user's password. A hash of an older form is replaced by a new one.
+///
+/// # Errors
+/// When it is another, or the realm's passwords cannot be checked here.
+pub(super) fn check(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), Refused> {
+    match realm_kind(config, user)? {
+        RealmKind::Pbs => {}
+        RealmKind::Pam => {
+            return Err(Refused::of(
+                user,
+                "logins of system users (realm pam) are not available on this server yet; use a user of the realm pbs or an API token",
+            ));
+        }
+        RealmKind::Other(kind) => {
+            return Err(Refused::of(
+                user,
+                format!("logins of realms of type {kind} are not available on this server yet"),
+            ));
+        }
+        RealmKind::Unknown => {
+            return Err(Refused::of(
+                user,
+                format!("unknown realm '{}'", user.realm()),
+            ));
+        }
+    }
+    let shadow = config.json(JsonFile::Shadow)?;
+    let hash = shadow.get(user.name()).and_then(Value::as_str);
+    let hash = hash.ok_or_else(|| Refused::of(user, "no password set"))?;
+    if !password_hash::verify(password, hash) {
+        return Err(Refused::of(user, "invalid credentials"));
+    }
+    if !password_hash::is_current(hash)
+        && let Err(error) = store(config, user, password)
+    {
+        // The login is good all the same.
+        tracing::warn!("unable to renew the password hash of user '{user}': {error}");
+    }
+    Ok(())
+}
+
+/// Sets a user's password.
+///
+/// # Errors
+/// When the realm's passwords cannot be set here, or the file cannot be written.
+pub(super) fn store(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), EditError> {
+    match realm_kind(config, user)? {
+        RealmKind::Pbs => {}
+        RealmKind::Pam => {
+            return Err(EditError::NotImplemented(
+                "passwords of system users (realm pam) cannot be set on this server yet; use passwd(1)".to_string(),
+            ));
+        }
+        RealmKind::Other(kind) => {
+            return Err(EditError::NotImplemented(format!(
+                "storing passwords is not possible for {kind} realms"
+            )));
+        }
+        RealmKind::Unknown => {
+            return Err(EditError::Conflict(format!(
+                "unknown realm '{}'",
+                user.realm()
+            )));
+        }
+    }
+    let hash =
+        password_hash::hash(password).map_err(|error| EditError::Conflict(error.to_string()))?;
+    config.edit_json(JsonFile::Shadow, |shadow| {
+        shadow.insert(user.name().to_string(), Value::String(hash));
+    })?;
+    Ok(())
+}
+
+/// Removes a user's password; users of other realms have none here.
+pub(super) fn remove(config: &ConfigStore, user: &UserId) -> Result<(), EditError> {
+    if user.realm() == "pbs" && config.json(JsonFile::Shadow)?.contains_key(user.name()) {
+        config.edit_json(JsonFile::Shadow, |shadow| {
+            shadow.remove(user.name()).is_some()
+        })?;
+    }
+    Ok(())
+}
+
+/// Changes the password of `user` on behalf of `caller`, who proves to be itself by its own
+/// password `confirmation` (not asked of `root@pam`).
+///
+/// # Errors
+/// When the caller is a token, is not confirmed or not allowed to, or the realm's passwords
+/// cannot be set here.
+pub fn change(
+    access: &AccessControl,
+    caller: &AuthId,
+    user: &UserId,
+    password: &str,
+    confirmation: Option<&str>,
+) -> Result<(), EditError> {
+    if caller.is_token() {
+        return Err(EditError::Conflict(
+            "API tokens cannot access this API endpoint".to_string(),
+        ));
+    }
+    let config = access.config();
+    if !caller.is_root() {
+        let confirmation =
+            confirmation.ok_or_else(|| EditError::Unauthorized("missing password".to_string()))?;
+        let _turn = access
+            .hashing_turn(caller)
+            .map_err(|refused| EditError::Conflict(refused.reason))?;
+        check(config, caller.user(), confirmation)
+            .map_err(|refused| EditError::Unauthorized(refused.reason))?;
+    }
+    let is_self = caller.user() == user;
+    if !is_self && !user.is_root() {
+        let users = config.sections(SectionFile::User)?;
+        if users.data.get_typed("user", user.as_str()).is_none() {
+            return Err(EditError::Unauthorized(format!(
+                "user '{user}' does not exists."
+            )));
+        }
+    }
+    // System users' passwords are for themselves and the superuser only.
+    let may_change_others = user.realm() != "pam"
+        && access
+            .check(caller, "/", Privileges::PERMISSIONS_MODIFY, false)
+            .is_ok();
+    if !is_self && !caller.is_root() && !may_change_others {
+        return Err(EditError::Conflict(
+            "you are not authorized to change the password.".to_string(),
+        ));
+    }
+    store(config, user, password)
+}
+
+/// Sets a password without any check of a caller, for the command line on the server itself.
+///
+/// # Errors
+/// When the user is not there, or the realm's passwords cannot be set here.
+pub fn set(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), EditError> {
+    let users = config.sections(SectionFile::User)?;
+    if users.data.get_typed("user", user.as_str()).is_none() && !user.is_root() {
+        return Err(EditError::Conflict(format!(
+            "user '{user}' does not exist."
+        )));
+    }
+    store(config, user, password)
+}

@@ -1,0 +1,233 @@
+//! Tickets: texts that prove a login, signed with the server's key.
+
+use std::ops::RangeInclusive;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use super::key::TicketKey;
+
+/// Accepted age of a login ticket in seconds; a little of the future, as clocks differ.
+pub(super) const LOGIN_AGE: RangeInclusive<i64> = -300..=7200;
+
+/// Prefix of login tickets.
+pub(super) const LOGIN_PREFIX: &str = "PBS";
+
+/// What is escaped inside a ticket. `%` is among it: a name that holds `%41` must not come
+/// back as another name. `;`, `,`, `"` and `\` would end or garble a cookie.
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b':')
+    .add(b'%')
+    .add(b';')
+    .add(b',')
+    .add(b'"')
+    .add(b'\\');
+
+/// Why a ticket is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TicketError {
+    /// It has not the form of a ticket.
+    #[error("invalid ticket - malformed")]
+    Malformed,
+    /// Its signature is not this server's.
+    #[error("invalid ticket - invalid signature")]
+    Signature,
+    /// It is too old.
+    #[error("invalid ticket - expired")]
+    Expired,
+    /// It is from the future.
+    #[error("invalid ticket - not yet valid")]
+    NotYetValid,
+}
+
+/// Issues a ticket at the time `now` (seconds since the epoch).
+pub(super) fn issue(key: &TicketKey, prefix: &str, data: &str, now: i64) -> Option<String> {
+    let text = unsigned(prefix, data, now);
+    let signature = key.sign(text.as_bytes())?;
+    Some(format!("{text}::{}", STANDARD_NO_PAD.encode(signature)))
+}
+
+/// The text of a ticket that is no credential: it only tells user and time.
+pub(super) fn info(prefix: &str, data: &str, now: i64) -> String {
+    format!("{}::ticketinfo", unsigned(prefix, data, now))
+}
+
+fn unsigned(prefix: &str, data: &str, now: i64) -> String {
+    format!("{prefix}:{}:{now:08X}", utf8_percent_encode(data, ESCAPED))
+}
+
+/// Checks a ticket and gives its data.
+pub(super) fn verify(
+    key: &TicketKey,
+    prefix: &str,
+    ticket: &str,
+    now: i64,
+    age: &RangeInclusive<i64>,
+) -> Result<String, TicketError> {
+    let (text, signature) = ticket.split_once("::").ok_or(TicketError::Malformed)?;
+    let mut parts = text.split(':');
+    let (Some(own_prefix), Some(data), Some(time), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(TicketError::Malformed);
+    };
+    if own_prefix != prefix || time.len() < 8 || !time.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(TicketError::Malformed);
+    }
+    let time = i64::from_str_radix(time, 16).map_err(|_| TicketError::Malformed)?;
+    let signature = STANDARD_NO_PAD
+        .decode(signature)
+        .map_err(|_| TicketError::Malformed)?;
+    if !key.verify(text.as_bytes(), &signature) {
+        return Err(TicketError::Signature);
+    }
+    match now.saturating_sub(time) {
+        own if own > *age.end() => return Err(TicketError::Expired),
+        own if own < *age.start() => return Err(TicketError::NotYetValid),
+        _ => {}
+    }
+    let decoded = percent_decode_str(data)
+        .decode_utf8()
+        .map_err(|_| TicketError::Malformed)?;
+    // One name, one text: a ticket whose escapes are not needed was made for another name.
+    if utf8_percent_encode(&decoded, ESCAPED).to_string() != data {
+        return Err(TicketError::Malformed);
+    }
+    Ok(decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::access::key::tests::{fixture_keys, fixture_tickets};
+
+    #[test]
+    fn tickets_of_stock_servers_are_accepted_in_their_time() {
+        for version in ["pbs-3.2.4", "pbs-4.2.3"] {
+            let keys = fixture_keys(version);
+            let tickets = fixture_tickets(version);
+            assert!(tickets.len() >= 2, "{version}");
+            for (ticket, _, user) in tickets {
+                let time = i64::from_str_radix(ticket.split(':').nth(2).unwrap(), 16).unwrap();
+                for (now, expected) in [
+                    (time, Ok(user.clone())),
+                    (time + 7200, Ok(user.clone())),
+                    (time + 7201, Err(TicketError::Expired)),
+                    (time - 300, Ok(user.clone())),
+                    (time - 301, Err(TicketError::NotYetValid)),
+                ] {
+                    assert_eq!(
+                        verify(&keys.ticket, LOGIN_PREFIX, &ticket, now, &LOGIN_AGE),
+                        expected
+                    );
+                }
+                // Ed25519 leaves no choice: the same text has the same signature.
+                assert_eq!(
+                    issue(&keys.ticket, LOGIN_PREFIX, &user, time).unwrap(),
+                    ticket
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_ticket_is_refused() {
+        let keys = fixture_keys("pbs-4.2.3");
+        let ticket = issue(&keys.ticket, LOGIN_PREFIX, "a@pbs", 1_000_000_000).unwrap();
+        let check = |ticket: &str| {
+            verify(
+                &keys.ticket,
+                LOGIN_PREFIX,
+                ticket,
+                1_000_000_000,
+                &LOGIN_AGE,
+            )
+        };
+        assert_eq!(check(&ticket), Ok("a@pbs".to_string()));
+        assert_eq!(
+            check(&ticket.replace("a@pbs", "b@pbs")),
+            Err(TicketError::Signature)
+        );
+        assert_eq!(
+            check(&ticket.replace("PBS:", "PBSTERM:")),
+            Err(TicketError::Malformed)
+        );
+        assert!(check(&info(LOGIN_PREFIX, "a@pbs", 1_000_000_000)).is_err());
+        assert_eq!(check(&format!("{ticket}=")), Err(TicketError::Malformed));
+        let other = fixture_keys("pbs-3.2.4");
+        assert_eq!(
+            verify(
+                &other.ticket,
+                LOGIN_PREFIX,
+                &ticket,
+                1_000_000_000,
+                &LOGIN_AGE
+            ),
+            Err(TicketError::Signature)
+        );
+        for text in [
+            "",
+            ":",
+            "PBS",
+            "PBS:a",
+            "PBS:a:1::",
+            "PBS:a:00000001:x",
+            "PBS:a:00000001:x::y",
+            "PBS:a:zzzzzzzz::x",
+        ] {
+            assert!(check(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_name_can_break_a_cookie() {
+        let keys = fixture_keys("pbs-4.2.3");
+        let name = "a;b,\"c\\é@pbs";
+        let ticket = issue(&keys.ticket, LOGIN_PREFIX, name, 1_000_000_000).unwrap();
+        assert!(
+            ticket
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b";,\"\\".contains(&b))
+        );
+        let data = verify(
+            &keys.ticket,
+            LOGIN_PREFIX,
+            &ticket,
+            1_000_000_000,
+            &LOGIN_AGE,
+        );
+        assert_eq!(data.as_deref(), Ok(name));
+    }
+
+    #[test]
+    fn a_name_with_an_escape_in_it_stays_that_name() {
+        let keys = fixture_keys("pbs-4.2.3");
+        let ticket = issue(&keys.ticket, LOGIN_PREFIX, "a%41@pbs", 1_000_000_000).unwrap();
+        let data = verify(
+            &keys.ticket,
+            LOGIN_PREFIX,
+            &ticket,
+            1_000_000_000,
+            &LOGIN_AGE,
+        );
+        assert_eq!(data.as_deref(), Ok("a%41@pbs"));
+        // As a stock server would have signed it.
+        let text = "PBS:a%41@pbs:3B9ACA00";
+        let stock = format!(
+            "{text}::{}",
+            STANDARD_NO_PAD.encode(keys.ticket.sign(text.as_bytes()).unwrap())
+        );
+        assert!(
+            verify(
+                &keys.ticket,
+                LOGIN_PREFIX,
+                &stock,
+                1_000_000_000,
+                &LOGIN_AGE
+            )
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! Removing old snapshots by retention rules.
+
+use std::sync::mpsc;
+
+use backstop_calendar::retention::{KeepOptions, Mark};
+use backstop_datastore::PrunedSnapshot;
+use backstop_types::record::PruneItem;
+use backstop_types::schema::Property;
+use backstop_types::{BackupGroup, Namespace, Operation, Privileges, Snapshot};
+use jiff::tz::TimeZone;
+
+use super::parameters::{
+    DRY_RUN, GROUP_ID, KEEP_DAILY, KEEP_HOURLY, KEEP_LAST, KEEP_MONTHLY, KEEP_NAMES, KEEP_WEEKLY,
+    KEEP_YEARLY, MAX_DEPTH, NS, STORE, TYPE, USE_TASK, group, max_depth, namespace, store,
+};
+use super::reach::Reach;
+use super::{content, not_found};
+use crate::datastores::DatastoreHandle;
+use crate::http::{ApiError, Reply};
+use crate::router::{Endpoint, Method, Params, RequestContext};
+use crate::task::{TaskContext, TaskFailure, TaskSpec};
+
+const GROUP: &[Property] = &[
+    STORE,
+    NS,
+    GROUP_ID,
+    TYPE,
+    DRY_RUN,
+    USE_TASK,
+    KEEP_LAST,
+    KEEP_HOURLY,
+    KEEP_DAILY,
+    KEEP_WEEKLY,
+    KEEP_MONTHLY,
+    KEEP_YEARLY,
+];
+const DATASTORE: &[Property] = &[
+    STORE,
+    NS,
+    MAX_DEPTH,
+    DRY_RUN,
+    KEEP_LAST,
+    KEEP_HOURLY,
+    KEEP_DAILY,
+    KEEP_WEEKLY,
+    KEEP_MONTHLY,
+    KEEP_YEARLY,
+];
+
+/// The endpoints.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        content(
+            Method::Post,
+            "/admin/datastore/{store}/prune",
+            "Prunes a group.",
+            GROUP,
+            prune,
+        ),
+        content(
+            Method::Post,
+            "/admin/datastore/{store}/prune-datastore",
+            "Prunes all groups of a namespace.",
+            DATASTORE,
+            prune_datastore,
+        ),
+    ]
+}
+
+fn keep_options(params: &Params) -> Result<KeepOptions, ApiError> {
+    Ok(KeepOptions {
+        last: params.unsigned("keep-last")?,
+        hourly: params.unsigned("keep-hourly")?,
+        daily: params.unsigned("keep-daily")?,
+        weekly: params.unsigned("keep-weekly")?,
+        monthly: params.unsigned("keep-monthly")?,
+        yearly: params.unsigned("keep-yearly")?,
+    })
+}
+
+/// The options as a command line would have them.
+fn option_text(params: &Params) -> String {
+    let options = ["max-depth"].iter().chain(&KEEP_NAMES);
+    let given = options.filter_map(|name| {
+        params
+            .integer(name)
+            .map(|value| format!("--{name} {value}"))
+    });
+    given.collect::<Vec<_>>().join(" ")
+}
+
+fn item(ns: &Namespace, snapshot: &Snapshot, mark: Mark) -> PruneItem {
+    PruneItem {
+        backup_type: snapshot.group.ty,
+        backup_id: snapshot.group.id.clone(),
+        backup_time: snapshot.time,
+        keep: mark.keeps(),
+        protected: mark == Mark::Protected,
+        ns: (!ns.is_root()).then(|| ns.clone()),
+    }
+}
+
+/// Pruning of one group, as a task does it.
+struct GroupPrune {
+    datastore: DatastoreHandle,
+    ns: Namespace,
+    group: BackupGroup,
+    keep: KeepOptions,
+    options: String,
+}
+
+impl GroupPrune {
+    fn run(&self, task: &TaskContext) -> Result<Vec<PruneItem>, TaskFailure> {
+        if self.keep.keeps_all() {
+            task.log("No prune selection - keeping all files.");
+        } else {
+            task.log(format!("retention options: {}", self.options));
+            let place = place(&self.datastore, &self.ns);
+            task.log(format!(
+                "Starting prune on {place} group \"{}\"",
+                self.group
+            ));
+        }
+        let zone = TimeZone::system();
+        let pruned = self
+            .datastore
+            .prune_group(&self.ns, &self.group, &self.keep, &zone, false)?;
+        for snapshot in &pruned {
+            task.log(format!("{} {}", snapshot.snapshot, snapshot.mark.as_str()));
+            warn_if_kept(&self.datastore, &self.ns, snapshot, task);
+        }
+        Ok(pruned
+            .iter()
+            .map(|pruned| item(&self.ns, &pruned.snapshot, pruned.mark))
+            .collect())
+    }
+}
+
+fn place(datastore: &DatastoreHandle, ns: &Namespace) -> String {
+    if ns.is_root() {
+        format!("datastore '{}', root namespace", datastore.name())
+    } else {
+        format!("datastore '{}', namespace '{ns}'", datastore.name())
+    }
+}
+
+fn warn_if_kept(
+    datastore: &DatastoreHandle,
+    ns: &Namespace,
+    pruned: &PrunedSnapshot,
+    task: &TaskContext,
+) {
+    if let Err(err) = &pruned.outcome {
+        let path = datastore.snapshot_path(ns, &pruned.snapshot);
+        task.warn(format!(
+            "failed to remove dir {path:?}: {}",
+            crate::http::error::chain(err)
+        ));
+    }
+}
+
+fn prune(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
+    let (store, ns, group) = (store(params)?, namespace(params)?, group(params)?);
+    let reach = Reach::of(
+        context,
+        &store,
+        &ns,
+        Privileges::DATASTORE_MODIFY,
+        Privileges::DATASTORE_PRUNE,
+    )?;
+    let datastore = context
+        .server()
+        .datastores()
+        .lookup(&store, Operation::Write)?;
+    if !datastore.group_exists(&ns, &group) {
+        return Err(ApiError::bad_request(super::ENOENT));
+    }
+    reach.check_group(&datastore, &ns, &group)?;
+    let keep = keep_options(params)?;
+    if params.bool("dry-run", false) {
+        let selection = datastore
+            .prune_selection(&ns, &group, &keep, &TimeZone::system())
+            .map_err(not_found)?;
+        return Reply::data(
+            &selection
+                .iter()
+                .map(|(snapshot, mark)| item(&ns, snapshot, *mark))
+                .collect::<Vec<_>>(),
+        );
+    }
+    let spec = TaskSpec::new("prune", format!("{store}:{ns}:{group}"), context.auth_id()?);
+    let work = GroupPrune {
+        datastore,
+        ns,
+        group,
+        keep,
+        options: option_text(params),
+    };
+    let (sender, result) = mpsc::sync_channel(1);
+    let upid = context.server().tasks().spawn_thread(spec, move |task| {
+        let items = work.run(task);
+        let outcome = items.as_ref().map(|_| ()).map_err(TaskFailure::clone);
+        // nobody waits for the list of a task
+        let _ = sender.send(items);
+        outcome
+    })?;
+    if params.bool("use-task", false) {
+        return Reply::data(&upid.to_string());
+    }
+    let items = result
+        .recv()
+        .map_err(|_| ApiError::bad_request("the prune task ended without a result"))?;
+    Reply::data(&items.map_err(|failure| ApiError::bad_request(failure.to_string()))?)
+}
+
+fn prune_datastore(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
+    let (store, ns) = (store(params)?, namespace(params)?);
+    let (full, owned) = (Privileges::DATASTORE_MODIFY, Privileges::DATASTORE_PRUNE);
+    Reach::of(context, &store, &ns, full, owned)?;
+    let datastore = context
+        .server()
+        .datastores()
+        .lookup(&store, Operation::Write)?;
+    let keep = keep_options(params)?;
+    let depth = max_depth(params);
+    let mut groups = Vec::new();
+    for ns in datastore.namespaces(&ns, depth).map_err(not_found)? {
+        // privileges can differ below
+        let Ok(reach) = Reach::of(context, &store, &ns, full, owned) else {
+            continue;
+        };
+        for group in datastore.groups(&ns)? {
+            if reach.is_full()
+                || datastore
+                    .owner(&ns, &group)
+                    .is_ok_and(|owner| reach.admits(&owner))
+            {
+                groups.push((ns.clone(), group));
+            }
+        }
+    }
+    let work = DatastorePrune {
+        start: ns.clone(),
+        depth,
+        datastore,
+        groups,
+        keep,
+        options: option_text(params),
+        dry_run: params.bool("dry-run", false),
+    };
+    let spec = TaskSpec::new("prune", format!("{store}:{ns}"), context.auth_id()?);
+    let upid = context
+        .server()
+        .tasks()
+        .spawn_thread(spec, move |task| work.run(task))?;
+    Reply::data(&upid.to_string())
+}
+
+/// Pruning of many groups, as a task does it.
+struct DatastorePrune {
+    datastore: DatastoreHandle,
+    start: Namespace,
+    depth: Option<usize>,
+    groups: Vec<(Namespace, BackupGroup)>,
+    keep: KeepOptions,
+    options: String,
+    dry_run: bool,
+}
+
+impl DatastorePrune {
+    fn run(&self, task: &TaskContext) -> Result<(), TaskFailure> {
+        let depth = match self.depth {
+            Some(0) => "non-recursive".to_owned(),
+            Some(depth) => format!("max-depth {depth}"),
+            None => "full recursion".to_owned(),
+        };
+        task.log(format!(
+            "Starting datastore prune on {}, {depth}",
+            place(&self.datastore, &self.start)
+        ));
+        if self.dry_run {
+            task.log("(dry test run)");
+        }
+        if self.keep.keeps_all() {
+            task.log("No prune selection - keeping all files.");
+        } else {
+            task.log(format!("retention options: {}", self.options));
+        }
+        let zone = TimeZone::system();
+        for (ns, group) in &self.groups {
+            task.check_abort()?;
+            task.log(format!("Pruning group {ns}:\"{group}\""));
+            // what cannot be pruned must not keep the rest from being pruned
+            match self
+                .datastore
+                .prune_group(ns, group, &self.keep, &zone, self.dry_run)
+            {
+                Ok(pruned) => pruned
+                    .iter()
+                    .for_each(|snapshot| self.report(ns, snapshot, task)),
+                Err(err) => {
+                    let err = crate::http::error::chain(&err);
+                    task.warn(format!("unable to prune group {ns}:\"{group}\" - {err}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, ns: &Namespace, pruned: &PrunedSnapshot, task: &TaskContext) {
+        let would = if self.dry_run { "would " } else { "" };
+        let what = match pruned.mark {
+            Mark::Remove => "remove",
+            Mark::Protected => "keep protected",
+            Mark::Keep | Mark::KeepPartial => "keep",
+        };
+        task.log(format!("{would}{what} {}", pruned.snapshot));
+        warn_if_kept(&self.datastore, ns, pruned, task);
+    }
+}

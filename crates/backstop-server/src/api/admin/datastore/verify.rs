@@ -1,0 +1,253 @@
+//! Starting verifications.
+
+use backstop_datastore::{VerifiedChunks, VerifyAge, VerifyOutcome};
+use backstop_types::schema::Property;
+use backstop_types::{BackupGroup, BackupTime, Namespace, Operation, Privileges, Snapshot};
+
+use super::parameters::{
+    IGNORE_VERIFIED, MAX_DEPTH, NS, OUTDATED_AFTER, READ_THREADS, SOME_ID, SOME_TIME, SOME_TYPE,
+    STORE, VERIFY_THREADS, max_depth, namespace, some_id, some_type, store,
+};
+use super::reach::Reach;
+use super::{content, not_found};
+use crate::datastores::DatastoreHandle;
+use crate::http::{ApiError, Reply};
+use crate::router::{Endpoint, Method, Params, RequestContext};
+use crate::task::{TaskContext, TaskFailure, TaskSpec};
+
+const PARAMS: &[Property] = &[
+    STORE,
+    NS,
+    SOME_TYPE,
+    SOME_ID,
+    SOME_TIME,
+    IGNORE_VERIFIED,
+    OUTDATED_AFTER,
+    MAX_DEPTH,
+    READ_THREADS,
+    VERIFY_THREADS,
+];
+
+/// The endpoints.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![content(
+        Method::Post,
+        "/admin/datastore/{store}/verify",
+        "Verifies a snapshot, a group, or all below a namespace.",
+        PARAMS,
+        verify,
+    )]
+}
+
+/// What to verify.
+enum Scope {
+    Snapshot(Namespace, Snapshot),
+    Groups(Vec<(Namespace, BackupGroup)>),
+}
+
+fn verify(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
+    let (store, ns) = (store(params)?, namespace(params)?);
+    let (full, owned) = (Privileges::DATASTORE_VERIFY, Privileges::DATASTORE_BACKUP);
+    let reach = Reach::of(context, &store, &ns, full, owned)?;
+    let datastore = context
+        .server()
+        .datastores()
+        .lookup(&store, Operation::Read)?;
+    let path = ns.to_path();
+    let (worker_type, worker_id, scope) = match (
+        some_type(params)?,
+        some_id(params)?,
+        params.integer("backup-time"),
+    ) {
+        (Some(ty), Some(id), time) => {
+            let group = BackupGroup::new(ty, id);
+            if !reach.is_full() {
+                reach.check_group(&datastore, &ns, &group)?;
+            }
+            let id = format!("{store}:{path}/{group}");
+            match time {
+                Some(time) => {
+                    let time = BackupTime::new(time)
+                        .map_err(|err| ApiError::parameter("backup-time", err.reason))?;
+                    let id = format!("{id}/{:08X}", time.epoch());
+                    (
+                        "verify_snapshot",
+                        id,
+                        Scope::Snapshot(ns, group.snapshot(time)),
+                    )
+                }
+                None => ("verify_group", id, Scope::Groups(vec![(ns, group)])),
+            }
+        }
+        (None, None, None) => {
+            let mut groups = Vec::new();
+            for ns in datastore
+                .namespaces(&ns, max_depth(params))
+                .map_err(not_found)?
+            {
+                let Ok(reach) = Reach::of(context, &store, &ns, full, owned) else {
+                    continue;
+                };
+                for group in datastore.groups(&ns)? {
+                    if reach.is_full()
+                        || datastore
+                            .owner(&ns, &group)
+                            .is_ok_and(|owner| reach.admits(&owner))
+                    {
+                        groups.push((ns.clone(), group));
+                    }
+                }
+            }
+            let id = if path.is_empty() {
+                store.to_string()
+            } else {
+                format!("{store}:{path}")
+            };
+            ("verify", id, Scope::Groups(groups))
+        }
+        _ => {
+            return Err(ApiError::bad_request(
+                "parameters do not specify a backup group or snapshot",
+            ));
+        }
+    };
+    let age = VerifyAge {
+        ignore_verified: params.bool("ignore-verified", true),
+        outdated_after: params.integer("outdated-after"),
+    };
+    let run = Verification {
+        datastore,
+        scope,
+        age,
+    };
+    let spec = TaskSpec::new(worker_type, worker_id, context.auth_id()?);
+    let upid = context
+        .server()
+        .tasks()
+        .spawn_thread(spec, move |task| run.run(task))?;
+    Reply::data(&upid.to_string())
+}
+
+struct Verification {
+    datastore: DatastoreHandle,
+    scope: Scope,
+    age: VerifyAge,
+}
+
+impl Verification {
+    fn run(&self, task: &TaskContext) -> Result<(), TaskFailure> {
+        let mut failed = Vec::new();
+        let chunks = VerifiedChunks::default();
+        match &self.scope {
+            Scope::Snapshot(ns, snapshot) => {
+                self.snapshot(ns, snapshot, &chunks, task, &mut failed)?
+            }
+            Scope::Groups(groups) => {
+                task.log(format!("verify datastore {}", self.datastore.name()));
+                task.log(format!("found {} groups", groups.len()));
+                for (number, (ns, group)) in groups.iter().enumerate() {
+                    self.group(ns, group, &chunks, task, &mut failed)?;
+                    let done = (number + 1) as f64 * 100.0 / groups.len() as f64;
+                    task.log(format!(
+                        "percentage done: {done:.2}% ({}/{} groups)",
+                        number + 1,
+                        groups.len()
+                    ));
+                }
+            }
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        task.log("Failed to verify the following snapshots/groups:");
+        failed.iter().for_each(|name| task.log(format!("\t{name}")));
+        Err(TaskFailure::new(
+            "verification failed - please check the log for details",
+        ))
+    }
+
+    fn name(&self, ns: &Namespace, what: &str) -> String {
+        let path = ns.to_path();
+        let slash = if path.is_empty() { "" } else { "/" };
+        format!("{}:{path}{slash}{what}", self.datastore.name())
+    }
+
+    fn group(
+        &self,
+        ns: &Namespace,
+        group: &BackupGroup,
+        chunks: &VerifiedChunks,
+        task: &TaskContext,
+        failed: &mut Vec<String>,
+    ) -> Result<(), TaskFailure> {
+        let name = self.name(ns, &group.to_string());
+        let snapshots = match self.datastore.snapshots(ns, group) {
+            Ok(snapshots) => snapshots,
+            Err(err) => {
+                // a group that cannot be listed is not a verified one
+                task.log(format!(
+                    "verify group {name} - unable to list backups: {err}"
+                ));
+                failed.push(group.to_string());
+                return Ok(());
+            }
+        };
+        task.log(format!(
+            "verify group {name} ({} snapshots)",
+            snapshots.len()
+        ));
+        for info in &snapshots {
+            self.snapshot(ns, &info.snapshot, chunks, task, failed)?;
+        }
+        Ok(())
+    }
+
+    fn snapshot(
+        &self,
+        ns: &Namespace,
+        snapshot: &Snapshot,
+        chunks: &VerifiedChunks,
+        task: &TaskContext,
+        failed: &mut Vec<String>,
+    ) -> Result<(), TaskFailure> {
+        task.check_abort()?;
+        let name = self.name(ns, &snapshot.to_string());
+        if !self.datastore.snapshot_exists(ns, snapshot) {
+            task.log(format!(
+                "SKIPPED: verify {name} - snapshot does not exist (anymore)."
+            ));
+            return Ok(());
+        }
+        if let Ok((manifest, _)) = self.datastore.load_manifest(ns, snapshot)
+            && !self.age.is_due(&manifest)
+        {
+            task.log(format!("SKIPPED: verify {name} (recently verified)"));
+            return Ok(());
+        }
+        let upid = task.upid().to_string();
+        if self
+            .datastore
+            .verify_snapshot(ns, snapshot, &upid, chunks, task)?
+            == VerifyOutcome::Failed
+        {
+            failed.push(snapshot.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Verifies one snapshot now, whatever is known of it: the work of a task.
+pub fn verify_new(
+    datastore: DatastoreHandle,
+    ns: Namespace,
+    snapshot: Snapshot,
+    task: &TaskContext,
+) -> Result<(), TaskFailure> {
+    let scope = Scope::Snapshot(ns, snapshot);
+    Verification {
+        datastore,
+        scope,
+        age: VerifyAge::default(),
+    }
+    .run(task)
+}

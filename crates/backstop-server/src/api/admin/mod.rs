@@ -1,0 +1,13 @@
+//! `/admin`: the content of datastores and the jobs that work on them.
+
+pub mod datastore;
+
+use crate::router::Endpoint;
+
+/// The endpoints of this room.
+pub fn endpoints() -> Vec<Endpoint> {
+    [datastore::endpoints(), datastore::gc_endpoints()]
+        .into_iter()
+        .flatten()
+        .collect()
+}

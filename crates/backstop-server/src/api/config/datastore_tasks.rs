@@ -1,0 +1,159 @@
+//! The workers that create and delete datastores.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use backstop_datastore::{CreateOptions, Datastore};
+use backstop_types::{DatastoreName, Tuning};
+use serde_json::{Map, Value};
+
+use crate::config::SectionFile;
+use crate::config::datastore::{self as store_config, NewDatastore};
+use crate::server::Server;
+use crate::task::{TaskContext, TaskFailure};
+
+/// How often a deletion looks whether the datastore is idle.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
+
+/// Makes the directory of a checked datastore and adds it to the configuration.
+///
+/// # Errors
+/// When its place is taken or cannot be used; nothing is added to the configuration then.
+pub fn create_datastore(
+    server: &Server,
+    new: &NewDatastore,
+    reuse: bool,
+    task: &TaskContext,
+) -> Result<(), TaskFailure> {
+    let text = |key: &str| {
+        new.section
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let loaded = server.config().sections(SectionFile::Datastore)?;
+    store_config::check_nesting(&loaded.data, &new.section)?;
+    let tuning: Tuning = text("tuning").parse()?;
+    let options = CreateOptions {
+        reuse,
+        skip_access_time_check: !tuning.gc_atime_safety_check,
+    };
+    let mut progress = |percent: u32| task.log(format!("Chunkstore create: {percent}%"));
+    Datastore::create(Path::new(text("path")), &options, &mut progress)?;
+    if tuning.gc_atime_safety_check {
+        task.log("Access time update check successful.");
+    } else {
+        task.log("Access time update check skipped.");
+    }
+    store_config::add(server.config(), new)?;
+    if let Some((id, _)) = &new.prune_job {
+        task.log(format!("Prune job created: {id}"));
+    }
+    Ok(())
+}
+
+/// Takes a datastore out of the configuration, after its data if `destroy` is set.
+///
+/// # Errors
+/// When data or configuration cannot be removed. The datastore then stays in the mode `delete`, and the deletion can be
+/// started again.
+pub fn delete_datastore(
+    server: &Server,
+    name: &DatastoreName,
+    keep_jobs: bool,
+    destroy: bool,
+    task: &TaskContext,
+) -> Result<(), TaskFailure> {
+    if !destroy {
+        task.log("Removing datastore from config...");
+        store_config::remove(server.config(), name, keep_jobs, None)?;
+        return Ok(());
+    }
+    let path = store_config::get(server.config(), name)?.path;
+    let path = Path::new(&path);
+    // From here on nobody can open it any more.
+    let mode = Map::from_iter([(
+        "maintenance-mode".to_owned(),
+        Value::String("type=delete".to_owned()),
+    )]);
+    store_config::update(server.config(), name, mode, &[], None)?;
+    wait_until_idle(server, name, task)?;
+    task.log("Deleting datastore data...");
+    remove_content(path)?;
+    task.log("Removing datastore from config...");
+    store_config::remove(server.config(), name, keep_jobs, None)?;
+    task.log("Finished deleting data.");
+    match fs::remove_dir(path) {
+        Ok(()) => task.log("Removed empty datastore directory."),
+        Err(err) => task.warn(format!("The directory {path:?} was not removed - {err}")),
+    }
+    Ok(())
+}
+
+fn wait_until_idle(
+    server: &Server,
+    name: &DatastoreName,
+    task: &TaskContext,
+) -> Result<(), TaskFailure> {
+    let mut told = false;
+    loop {
+        let active = server.datastores().active_operations(name);
+        if active.read <= 0 && active.write <= 0 {
+            return Ok(());
+        }
+        if !told {
+            told = true;
+            task.log(format!(
+                "Waiting for {} reading and {} writing operations...",
+                active.read, active.write
+            ));
+        }
+        task.check_abort()?;
+        sleep(IDLE_CHECK);
+    }
+}
+
+/// Removes what a datastore consists of, and nothing else that lies in its directory.
+fn remove_content(path: &Path) -> io::Result<()> {
+    let absent = |result: io::Result<()>| match result {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let named = |err: io::Error, path: &Path| {
+        io::Error::new(err.kind(), format!("unable to remove {path:?} - {err}"))
+    };
+    for folder in ["vm", "ct", "host", "ns", ".chunks"] {
+        let folder = path.join(folder);
+        absent(fs::remove_dir_all(&folder)).map_err(|err| named(err, &folder))?;
+    }
+    for file in [".gc-status", ".lock"] {
+        let file = path.join(file);
+        absent(fs::remove_file(&file)).map_err(|err| named(err, &file))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn what_is_not_part_of_a_datastore_survives_its_deletion() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["vm/100", "ns/a/ns/b", ".chunks/0000", "photos"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join(".lock"), "").unwrap();
+        remove_content(dir.path()).unwrap();
+        remove_content(dir.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["photos"]);
+    }
+}

@@ -1,0 +1,258 @@
+//! `GET /backup`: from the request to the running session, and what is left of it at the end.
+
+use std::sync::Arc;
+
+use backstop_types::schema::Property;
+use backstop_types::{DatastoreName, Operation, Privileges};
+use tokio::sync::oneshot;
+
+use super::session::{BackupSession, MAX_CALLS};
+use super::target::{BackupRequest, BackupTarget};
+use crate::api::admin::datastore::parameters::{
+    GROUP_ID, NS, SNAPSHOT_TIME, STORE, TYPE, namespace, snapshot, store,
+};
+use crate::http::upgrade::{Upgrade, UpgradedConnection};
+use crate::http::{ApiError, Reply};
+use crate::router::schema::BOOLEAN;
+use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
+use crate::server::Server;
+use crate::session_http2::calls::answer;
+use crate::session_http2::{Http2Limits, serve};
+use crate::task::{TaskContext, TaskFailure, TaskSpec};
+
+/// Name of the protocol in the upgrade headers.
+pub const PROTOCOL: &str = "proxmox-backup-protocol-v1";
+
+const PARAMS: &[Property] = &[
+    STORE,
+    SNAPSHOT_TIME,
+    GROUP_ID,
+    TYPE,
+    NS,
+    Property::optional("debug", &BOOLEAN),
+    Property::optional("benchmark", &BOOLEAN),
+    // about object storage only
+    Property::optional("no-cache", &BOOLEAN),
+];
+
+/// The endpoint.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![Endpoint {
+        method: Method::Get,
+        path: "/backup",
+        about: "Upgrades the connection to a backup session.",
+        params: PARAMS,
+        // the handler checks Datastore.Backup on the namespace
+        permission: Permission::Anybody,
+        handler: Handler::upgrade(upgrade),
+    }]
+}
+
+/// What a session needs beside its target.
+struct Setup {
+    target: BackupTarget,
+    worker_type: &'static str,
+    worker_id: String,
+    start: String,
+    debug: bool,
+}
+
+async fn upgrade(
+    context: RequestContext,
+    params: Params,
+    upgrade: Upgrade,
+) -> Result<Reply, ApiError> {
+    let server = Arc::clone(context.server());
+    let runtime = server.runtimes().data.clone();
+    let (upgrade, setup) = runtime
+        .spawn_blocking(move || prepare(&context, &params, &upgrade).map(|setup| (upgrade, setup)))
+        .await
+        .map_err(|_| ApiError::bad_request("the server is shutting down"))??;
+    let auth_id = setup.target.request().auth_id.clone();
+    let spec = TaskSpec::new(setup.worker_type, setup.worker_id.clone(), &auth_id);
+    let (connected, connection) = oneshot::channel();
+    let worker = Arc::clone(&server);
+    server
+        .tasks()
+        .spawn(spec, move |task| run(worker, task, setup, connection))
+        .await?;
+    Ok(upgrade.accept(PROTOCOL, move |connection| async move {
+        // the worker is gone only if the task was aborted already
+        let _ = connected.send(connection);
+    }))
+}
+
+fn prepare(
+    context: &RequestContext,
+    params: &Params,
+    upgrade: &Upgrade,
+) -> Result<Setup, ApiError> {
+    let auth_id = context.auth_id()?.clone();
+    let (name, ns, snapshot): (DatastoreName, _, _) =
+        (store(params)?, namespace(params)?, snapshot(params)?);
+    let path = ns.acl_path(&name);
+    let server = context.server();
+    if !server
+        .privileges(&auth_id, &path)
+        .contains(Privileges::DATASTORE_BACKUP)
+    {
+        return Err(ApiError::missing_privilege("Datastore.Backup", &path));
+    }
+    let datastore = server.datastores().lookup(&name, Operation::Write)?;
+    upgrade.check_protocol(PROTOCOL)?;
+    if !datastore.namespace_exists(&ns) {
+        return Err(ApiError::not_found("namespace not found"));
+    }
+    let group = snapshot.group.clone();
+    let benchmark = params.bool("benchmark", false);
+    match (benchmark, group.to_string() == "host/benchmark") {
+        (true, false) => {
+            return Err(ApiError::bad_request(
+                "benchmark flags is only allowed on 'host/benchmark'",
+            ));
+        }
+        (false, true) => {
+            return Err(ApiError::bad_request(
+                "unable to run benchmark without --benchmark flags",
+            ));
+        }
+        _ => {}
+    }
+    let request = BackupRequest {
+        store: name.clone(),
+        ns,
+        snapshot,
+        auth_id,
+        benchmark,
+    };
+    let target = BackupTarget::open(datastore, request)?;
+    let worker_type = if benchmark { "benchmark" } else { "backup" };
+    let from = context.peer().ip();
+    Ok(Setup {
+        start: format!(
+            "starting new {worker_type} on datastore '{name}' from {from}: {:?}",
+            target.relative_path()
+        ),
+        worker_type,
+        worker_id: format!("{name}:{group}"),
+        target,
+        debug: params.bool("debug", false),
+    })
+}
+
+type Connection = oneshot::Receiver<std::io::Result<UpgradedConnection>>;
+
+async fn run(
+    server: Arc<Server>,
+    task: TaskContext,
+    setup: Setup,
+    connection: Connection,
+) -> Result<(), TaskFailure> {
+    task.log(&setup.start);
+    let session = Arc::new(BackupSession::new(
+        setup.target,
+        server.chunk_gate().clone(),
+        task.clone(),
+        setup.debug,
+    ));
+    let served = tokio::select! {
+        served = serve_connection(Arc::clone(&session), connection) => served,
+        () = task.aborted() => Err(TaskFailure::new("task aborted")),
+    };
+    conclude(&server, &session, served).await
+}
+
+async fn serve_connection(
+    session: Arc<BackupSession>,
+    connection: Connection,
+) -> Result<(), TaskFailure> {
+    let connection = connection
+        .await
+        .map_err(|_| TaskFailure::new("connection error: connection closed"))??;
+    session.debug(|| "protocol upgrade done".to_owned());
+    let limits = Http2Limits { streams: MAX_CALLS };
+    Ok(serve(connection, limits, move |request| {
+        answer(Arc::clone(&session), request)
+    })
+    .await?)
+}
+
+/// What becomes of the snapshot, and of the task.
+async fn conclude(
+    server: &Arc<Server>,
+    session: &Arc<BackupSession>,
+    served: Result<(), TaskFailure>,
+) -> Result<(), TaskFailure> {
+    let finished = session.end().await;
+    if session.target().request().benchmark {
+        session.log("benchmark finished successfully");
+        session.remove().await?;
+        return Ok(());
+    }
+    match (finished, served) {
+        (Ok(()), Ok(())) => {
+            session.log("backup finished successfully");
+            verify_new(server, session).await;
+            Ok(())
+        }
+        (Ok(()), Err(err)) => {
+            session.log(format!("backup had errors but finished: {err}"));
+            verify_new(server, session).await;
+            Ok(())
+        }
+        (Err(err), Ok(())) => {
+            session.log(format!("backup ended and finish failed: {err}"));
+            session.log("removing unfinished backup");
+            remove(session).await;
+            Err(err.into())
+        }
+        (Err(_), Err(err)) => {
+            session.log(format!("backup failed: {err}"));
+            session.log("removing failed backup");
+            remove(session).await;
+            Err(err)
+        }
+    }
+}
+
+async fn remove(session: &Arc<BackupSession>) {
+    session.log(format!(
+        "removing backup snapshot {:?}",
+        session.target().path()
+    ));
+    if let Err(err) = session.remove().await {
+        session.log(format!("unable to remove the unfinished backup - {err}"));
+    }
+}
+
+/// Starts the verification that the datastore's settings ask for.
+async fn verify_new(server: &Arc<Server>, session: &Arc<BackupSession>) {
+    if !session.target().datastore().config().verify_new {
+        return;
+    }
+    let request = session.target().request().clone();
+    let worker = Arc::clone(server);
+    let started = tokio::task::spawn_blocking(move || start_verification(&worker, request)).await;
+    if let Ok(Err(err)) = started {
+        session.log(format!(
+            "backup finished, but starting the requested verify task failed: {err}"
+        ));
+    }
+}
+
+fn start_verification(server: &Server, request: BackupRequest) -> Result<(), ApiError> {
+    let BackupRequest {
+        store,
+        ns,
+        snapshot,
+        auth_id,
+        ..
+    } = request;
+    let datastore = server.datastores().lookup(&store, Operation::Read)?;
+    let worker_id = format!("{store}:{}/{:08X}", snapshot.group, snapshot.time.epoch());
+    let spec = TaskSpec::new("verify", worker_id, &auth_id);
+    server.tasks().spawn_thread(spec, move |task| {
+        crate::api::admin::datastore::verify_new(datastore, ns, snapshot, task)
+    })?;
+    Ok(())
+}

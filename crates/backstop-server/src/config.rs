@@ -1,0 +1,17 @@
+//! The configuration directory: loading, changing and replacing its files under the same locks,
+//! with the same modes and texts as stock servers. Format: `docs/formats/configuration.md`.
+//!
+//! It never gives a partial result and never loses what it does not understand: a file that
+//! cannot be read whole is not written.
+
+pub mod datastore;
+mod error;
+mod file;
+mod node;
+mod store;
+
+pub use error::{ConfigError, EditError};
+pub(crate) use file::Stamp;
+pub use file::{ConfigLock, FileClass};
+pub use node::NodeConfig;
+pub use store::{ConfigStore, JsonFile, Loaded, SectionFile};

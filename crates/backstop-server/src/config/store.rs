@@ -1,0 +1,564 @@
+//! All files of the configuration directory, cached as long as they do not change on disk.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backstop_format::Digest;
+use backstop_types::acl::AclTree;
+use backstop_types::config_schema as schema;
+use backstop_types::section_config::{SectionConfig, SectionType};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::file::{ConfigDir, Stamp};
+use super::{ConfigError, ConfigLock, FileClass, NodeConfig};
+
+/// A section file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SectionFile {
+    /// Users and API tokens.
+    User,
+    /// Realms.
+    Domains,
+    /// Datastores.
+    Datastore,
+    /// Remote servers.
+    Remote,
+    /// Sync jobs.
+    Sync,
+    /// Prune jobs.
+    Prune,
+    /// Verification jobs.
+    Verification,
+    /// Rate limits.
+    TrafficControl,
+    /// Object storage endpoints.
+    S3,
+    /// Keys of sync jobs.
+    EncryptionKeys,
+    /// Metric servers.
+    MetricServer,
+    /// Notification targets and matchers.
+    Notifications,
+}
+
+impl SectionFile {
+    /// The file's name.
+    #[must_use]
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::User => "user.cfg",
+            Self::Domains => "domains.cfg",
+            Self::Datastore => "datastore.cfg",
+            Self::Remote => "remote.cfg",
+            Self::Sync => "sync.cfg",
+            Self::Prune => "prune.cfg",
+            Self::Verification => "verification.cfg",
+            Self::TrafficControl => "traffic-control.cfg",
+            Self::S3 => "s3.cfg",
+            Self::EncryptionKeys => "encryption-keys.cfg",
+            Self::MetricServer => "metricserver.cfg",
+            Self::Notifications => "notifications.cfg",
+        }
+    }
+
+    /// The name of its lock file.
+    #[must_use]
+    pub fn lock_name(self) -> String {
+        format!(".{}.lck", self.file_name().trim_end_matches(".cfg"))
+    }
+
+    fn types(self) -> &'static [SectionType] {
+        match self {
+            Self::User => schema::USER,
+            Self::Domains => schema::DOMAINS,
+            Self::Datastore => schema::DATASTORE,
+            Self::Remote => schema::REMOTE,
+            Self::Sync => schema::SYNC,
+            Self::Prune => schema::PRUNE,
+            Self::Verification => schema::VERIFICATION,
+            Self::TrafficControl => schema::TRAFFIC_CONTROL,
+            Self::S3 => schema::S3,
+            Self::EncryptionKeys => schema::ENCRYPTION_KEYS,
+            Self::MetricServer => schema::METRIC_SERVER,
+            Self::Notifications => schema::NOTIFICATIONS,
+        }
+    }
+}
+
+/// A file that holds a JSON object of secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JsonFile {
+    /// Hashes of passwords in the realm `pbs`, by user name.
+    Shadow,
+    /// Hashes of token secrets, by token id.
+    TokenShadow,
+    /// Second factors.
+    Tfa,
+}
+
+impl JsonFile {
+    const fn file_name(self) -> &'static str {
+        match self {
+            Self::Shadow => "shadow.json",
+            Self::TokenShadow => "token.shadow",
+            Self::Tfa => "tfa.json",
+        }
+    }
+
+    const fn class(self) -> FileClass {
+        match self {
+            Self::Shadow | Self::Tfa => FileClass::Secret,
+            Self::TokenShadow => FileClass::Shared,
+        }
+    }
+
+    fn text(self, map: &Map<String, Value>) -> Result<String, serde_json::Error> {
+        match self {
+            Self::Shadow => serde_json::to_string_pretty(map),
+            Self::TokenShadow | Self::Tfa => serde_json::to_string(map),
+        }
+    }
+}
+
+/// A file's content with the digest of its bytes.
+#[derive(Debug, Clone)]
+pub struct Loaded<T> {
+    /// The content.
+    pub data: T,
+    /// SHA-256 of the file's bytes; an absent file counts as empty.
+    pub digest: Digest,
+}
+
+impl<T> Loaded<T> {
+    /// Refuses when `expected` is given and is not this file's digest.
+    ///
+    /// # Errors
+    /// [`ConfigError::Modified`].
+    pub fn check_digest(&self, expected: Option<&str>) -> Result<(), ConfigError> {
+        match expected {
+            Some(expected) if expected != self.digest.to_string() => Err(ConfigError::Modified),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Cached<T> {
+    stamp: Option<Stamp>,
+    loaded: Arc<Loaded<T>>,
+}
+
+/// The configuration directory.
+#[derive(Debug)]
+pub struct ConfigStore {
+    dir: ConfigDir,
+    sections: Mutex<HashMap<SectionFile, Cached<SectionConfig>>>,
+    acl: Mutex<Option<Cached<AclTree>>>,
+}
+
+/// Name of the file of access rules.
+const ACL_FILE: &str = "acl.cfg";
+
+impl ConfigStore {
+    /// The configuration in the directory `etc`; the directory must exist.
+    #[must_use]
+    pub fn new(etc: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: ConfigDir::new(etc.into()),
+            sections: Mutex::new(HashMap::new()),
+            acl: Mutex::new(None),
+        }
+    }
+
+    /// The path of a file in the directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path(name)
+    }
+
+    /// Whether a section file exists.
+    #[must_use]
+    pub fn exists(&self, file: SectionFile) -> bool {
+        self.dir.path(file.file_name()).exists()
+    }
+
+    /// The content of a section file.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    pub fn sections(&self, file: SectionFile) -> Result<Arc<Loaded<SectionConfig>>, ConfigError> {
+        let name = file.file_name();
+        let stamp = self.dir.stamp(name)?;
+        if let Some(cached) = self
+            .sections
+            .lock()
+            .get(&file)
+            .filter(|cached| cached.stamp == stamp)
+        {
+            return Ok(Arc::clone(&cached.loaded));
+        }
+        // The stamp is older than what is read next: a change in between is seen next time.
+        let loaded = Arc::new(self.read_sections(file)?);
+        let cached = Cached {
+            stamp,
+            loaded: Arc::clone(&loaded),
+        };
+        self.sections.lock().insert(file, cached);
+        Ok(loaded)
+    }
+
+    fn read_sections(&self, file: SectionFile) -> Result<Loaded<SectionConfig>, ConfigError> {
+        let text = self.dir.read(file.file_name())?;
+        let path = self.dir.path(file.file_name());
+        let data = SectionConfig::parse(file.types(), &path.to_string_lossy(), &text)?;
+        Ok(Loaded {
+            data,
+            digest: Digest::of(text.as_bytes()),
+        })
+    }
+
+    /// Takes the lock of a section file, for callers that change several files at once.
+    ///
+    /// # Errors
+    /// When somebody else holds it for 10 seconds.
+    pub fn lock(&self, file: SectionFile) -> Result<ConfigLock, ConfigError> {
+        self.dir.lock(&file.lock_name())
+    }
+
+    /// Changes a section file under its lock. Nothing is written when `edit` fails or changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it cannot be locked, read or written, when `digest` is not its digest, and what
+    /// `edit` reports.
+    pub fn edit_sections<T, E: From<ConfigError>>(
+        &self,
+        file: SectionFile,
+        digest: Option<&str>,
+        edit: impl FnOnce(&mut SectionConfig) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _lock = self.lock(file)?;
+        let loaded = self.read_sections(file)?;
+        loaded.check_digest(digest)?;
+        let mut data = loaded.data.clone();
+        let result = edit(&mut data)?;
+        if data != loaded.data {
+            let path = self.dir.path(file.file_name());
+            let text = data
+                .to_text(&path.to_string_lossy())
+                .map_err(ConfigError::from)?;
+            self.dir
+                .replace(file.file_name(), text.as_bytes(), FileClass::Config)?;
+        }
+        Ok(result)
+    }
+
+    /// The access rules.
+    ///
+    /// # Errors
+    /// When they cannot be read or understood.
+    pub fn acl(&self) -> Result<Arc<Loaded<AclTree>>, ConfigError> {
+        let stamp = self.dir.stamp(ACL_FILE)?;
+        if let Some(cached) = self
+            .acl
+            .lock()
+            .as_ref()
+            .filter(|cached| cached.stamp == stamp)
+        {
+            return Ok(Arc::clone(&cached.loaded));
+        }
+        let loaded = Arc::new(self.read_acl()?);
+        *self.acl.lock() = Some(Cached {
+            stamp,
+            loaded: Arc::clone(&loaded),
+        });
+        Ok(loaded)
+    }
+
+    fn read_acl(&self) -> Result<Loaded<AclTree>, ConfigError> {
+        let text = self.dir.read(ACL_FILE)?;
+        let data = AclTree::parse(&self.dir.path(ACL_FILE).to_string_lossy(), &text)?;
+        Ok(Loaded {
+            data,
+            digest: Digest::of(text.as_bytes()),
+        })
+    }
+
+    /// Changes the access rules under their lock.
+    ///
+    /// # Errors
+    /// As for [`Self::edit_sections`].
+    pub fn edit_acl<T, E: From<ConfigError>>(
+        &self,
+        digest: Option<&str>,
+        edit: impl FnOnce(&mut AclTree) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _lock = self.dir.lock(".acl.lck")?;
+        let loaded = self.read_acl()?;
+        loaded.check_digest(digest)?;
+        let mut data = loaded.data.clone();
+        let result = edit(&mut data)?;
+        if data != loaded.data {
+            self.dir
+                .replace(ACL_FILE, data.to_text().as_bytes(), FileClass::Config)?;
+        }
+        Ok(result)
+    }
+
+    /// The settings of the host.
+    ///
+    /// # Errors
+    /// When they cannot be read or understood.
+    pub fn node(&self) -> Result<Loaded<NodeConfig>, ConfigError> {
+        let text = self.dir.read("node.cfg")?;
+        let data = NodeConfig::parse(&self.dir.path("node.cfg"), &text)?;
+        Ok(Loaded {
+            data,
+            digest: Digest::of(text.as_bytes()),
+        })
+    }
+
+    /// Changes the settings of the host under their lock.
+    ///
+    /// # Errors
+    /// As for [`Self::edit_sections`].
+    pub fn edit_node<T, E: From<ConfigError>>(
+        &self,
+        digest: Option<&str>,
+        edit: impl FnOnce(&mut NodeConfig) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _lock = self.dir.lock(".node.lck")?;
+        let loaded = self.node()?;
+        loaded.check_digest(digest)?;
+        let mut data = loaded.data.clone();
+        let result = edit(&mut data)?;
+        if data != loaded.data {
+            self.dir
+                .replace("node.cfg", data.to_text()?.as_bytes(), FileClass::Config)?;
+        }
+        Ok(result)
+    }
+
+    /// The content of a JSON file; an absent file is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not a JSON object.
+    pub fn json(&self, file: JsonFile) -> Result<Map<String, Value>, ConfigError> {
+        let text = Zeroizing::new(self.dir.read(file.file_name())?);
+        if text.trim().is_empty() {
+            return Ok(Map::new());
+        }
+        serde_json::from_str(&text).map_err(|error| ConfigError::Json {
+            path: self.dir.path(file.file_name()),
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+
+    /// Changes a JSON file under its lock.
+    ///
+    /// # Errors
+    /// When it cannot be locked, read or written.
+    pub fn edit_json<T>(
+        &self,
+        file: JsonFile,
+        edit: impl FnOnce(&mut Map<String, Value>) -> T,
+    ) -> Result<T, ConfigError> {
+        let _lock = self.dir.lock(&format!("{}.lock", file.file_name()))?;
+        let old = self.json(file)?;
+        let mut map = old.clone();
+        let result = edit(&mut map);
+        if map != old {
+            let text = file
+                .text(&map)
+                .map_err(|error| ConfigError::Invalid(error.to_string()))?;
+            self.dir
+                .replace(file.file_name(), text.as_bytes(), file.class())?;
+        }
+        Ok(result)
+    }
+
+    /// Tells apart versions of a JSON file without reading it; `None` when it is absent.
+    pub(crate) fn json_stamp(&self, file: JsonFile) -> Result<Option<Stamp>, ConfigError> {
+        self.dir.stamp(file.file_name())
+    }
+
+    /// Reads a small file that is no configuration, such as a key; `None` when it is absent.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read_key(&self, name: &str) -> Result<Option<Zeroizing<String>>, ConfigError> {
+        if self.dir.stamp(name)?.is_none() {
+            return Ok(None);
+        }
+        self.dir.read(name).map(|text| Some(Zeroizing::new(text)))
+    }
+
+    /// Writes a small file that is no configuration, such as a key.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_key(
+        &self,
+        name: &str,
+        text: &str,
+        class: FileClass,
+    ) -> Result<(), ConfigError> {
+        self.dir.replace(name, text.as_bytes(), class)
+    }
+
+    /// Takes a lock by its file name.
+    ///
+    /// # Errors
+    /// When somebody else holds it for 10 seconds.
+    pub(crate) fn lock_named(&self, name: &str) -> Result<ConfigLock, ConfigError> {
+        self.dir.lock(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use serde_json::json;
+
+    fn store() -> (tempfile::TempDir, ConfigStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let fixtures = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/pbs-3.2.4/etc-proxmox-backup"
+        );
+        for entry in std::fs::read_dir(fixtures).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+            }
+        }
+        let store = ConfigStore::new(dir.path());
+        (dir, store)
+    }
+
+    #[test]
+    fn digests_equal_those_that_the_reference_server_sent() {
+        let (_dir, store) = store();
+        // The files were changed after some captures; these were not.
+        let digest = store
+            .sections(SectionFile::User)
+            .unwrap()
+            .digest
+            .to_string();
+        assert_eq!(
+            digest,
+            "410c218e71106057847c499a7c031d22b8073e45e1c057d0dde0dfa7cdba7c17"
+        );
+        let digest = store.acl().unwrap().digest.to_string();
+        assert_eq!(
+            digest,
+            "dceff0456cc5eb7a62cf8843efb3bb25355558af6b7bd271fe4ddc0083c3f03b"
+        );
+    }
+
+    #[test]
+    fn a_change_on_disk_is_seen_at_once() {
+        let (dir, store) = store();
+        assert!(
+            store
+                .sections(SectionFile::Prune)
+                .unwrap()
+                .data
+                .get("prune1")
+                .is_some()
+        );
+        let first = store.sections(SectionFile::Prune).unwrap();
+        let second = store.sections(SectionFile::Prune).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        std::fs::write(
+            dir.path().join("prune.cfg"),
+            "prune: other\n\tstore store1\n\tschedule daily\n",
+        )
+        .unwrap();
+        assert!(
+            store
+                .sections(SectionFile::Prune)
+                .unwrap()
+                .data
+                .get("other")
+                .is_some()
+        );
+        std::fs::remove_file(dir.path().join("prune.cfg")).unwrap();
+        assert!(store.sections(SectionFile::Prune).unwrap().data.is_empty());
+    }
+
+    #[test]
+    fn an_edit_with_an_old_digest_changes_nothing() {
+        let (dir, store) = store();
+        let before = std::fs::read(dir.path().join("prune.cfg")).unwrap();
+        let error = store
+            .edit_sections(SectionFile::Prune, Some(&"0".repeat(64)), |config| {
+                config.remove("prune1");
+                Ok::<_, ConfigError>(())
+            })
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "detected modified configuration - file changed by other user? Try again."
+        );
+        assert_eq!(std::fs::read(dir.path().join("prune.cfg")).unwrap(), before);
+        let digest = store
+            .sections(SectionFile::Prune)
+            .unwrap()
+            .digest
+            .to_string();
+        store
+            .edit_sections(SectionFile::Prune, Some(&digest), |config| {
+                config.remove("prune1");
+                Ok::<_, ConfigError>(())
+            })
+            .unwrap();
+        assert!(
+            store
+                .sections(SectionFile::Prune)
+                .unwrap()
+                .data
+                .get("prune1")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn json_files_keep_their_form_and_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, store) = store();
+        let shadow = std::fs::read_to_string(dir.path().join("shadow.json")).unwrap();
+        store
+            .edit_json(JsonFile::Shadow, |map| map.insert("zz".into(), json!("x")))
+            .unwrap();
+        store
+            .edit_json(JsonFile::Shadow, |map| map.remove("zz"))
+            .unwrap();
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("shadow.json")).unwrap(),
+            shadow
+        );
+        let mode = std::fs::metadata(dir.path().join("shadow.json"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(dir.path().join("shadow.json.lock").exists());
+    }
+
+    #[test]
+    fn a_broken_secret_file_is_reported_without_its_content() {
+        let (dir, store) = store();
+        std::fs::write(dir.path().join("shadow.json"), "{\"a\": \"hush").unwrap();
+        let error = store.json(JsonFile::Shadow).unwrap_err().to_string();
+        assert!(
+            error.contains("shadow.json") && !error.contains("hush"),
+            "{error}"
+        );
+    }
+}

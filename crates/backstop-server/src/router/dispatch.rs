@@ -1,0 +1,356 @@
+//! The way of a request: format, look-up, log-in, permission, parameters, handler, envelope.
+//!
+//! This order never changes: nobody learns anything about paths, parameters or objects before the checks
+//! that come first were passed.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_types::AuthId;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderValue, SET_COOKIE, USER_AGENT};
+use hyper::{Request, Response, StatusCode};
+use jiff::Zoned;
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use crate::http::access_log::Access;
+use crate::http::body::{Body, read_parameters};
+use crate::http::credentials::{Credentials, EXPIRED_COOKIE};
+use crate::http::envelope::{OutputFormat, plain_error};
+use crate::http::upgrade::Upgrade;
+use crate::http::{ApiError, Reply, deflate, path};
+use crate::server::Server;
+
+use super::context::RequestContext;
+use super::endpoint::{Endpoint, Handler, Method};
+use super::params::Params;
+use super::permission::Permission;
+
+/// How late a refusal for lack of privileges is answered.
+const FORBIDDEN_DELAY: Duration = Duration::from_millis(500);
+
+/// Answers one request, whatever happens.
+pub async fn respond(
+    server: Arc<Server>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Body> {
+    let begin = Instant::now();
+    let seen = Seen::of(&request);
+    let deflated = deflate::accepted(request.headers());
+    let mut caller = None;
+    let answer = AssertUnwindSafe(answer(&server, request, peer, &mut caller))
+        .catch_unwind()
+        .await;
+    let outcome = answer.unwrap_or_else(|panic| Outcome::from(panicked(&seen, &*panic)));
+    if let Some(delay) = outcome.delay {
+        sleep_until(begin + delay).await;
+    }
+    let mut response = outcome.response;
+    if outcome.clear_cookie {
+        response
+            .headers_mut()
+            .append(SET_COOKIE, HeaderValue::from_static(EXPIRED_COOKIE));
+    }
+    server
+        .access_log()
+        .write(seen.line(&response, peer, caller.as_ref()));
+    if deflated {
+        deflate::compress(response)
+    } else {
+        response
+    }
+}
+
+/// What the access log needs of a request.
+struct Seen {
+    method: String,
+    path: String,
+    query: Option<String>,
+    agent: Option<String>,
+}
+
+impl Seen {
+    fn of(request: &Request<Incoming>) -> Self {
+        let agent = request
+            .headers()
+            .get(USER_AGENT)
+            .and_then(|agent| agent.to_str().ok());
+        Self {
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().map(str::to_owned),
+            agent: agent.map(|agent| agent.chars().take(256).collect()),
+        }
+    }
+
+    fn line(&self, response: &Response<Body>, peer: SocketAddr, caller: Option<&AuthId>) -> String {
+        let access = Access {
+            peer: peer.ip(),
+            user: caller.map(AuthId::to_string),
+            method: &self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            status: response.status(),
+            size: response.body().size_hint().exact().unwrap_or(0),
+            agent: self.agent.as_deref(),
+        };
+        access.line(&Zoned::now())
+    }
+}
+
+fn panicked(seen: &Seen, panic: &(dyn Any + Send)) -> Response<Body> {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown reason");
+    tracing::error!(
+        method = seen.method,
+        path = seen.path,
+        text,
+        "a handler panicked"
+    );
+    plain_error(&ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal error",
+    ))
+}
+
+struct Outcome {
+    response: Response<Body>,
+    delay: Option<Duration>,
+    clear_cookie: bool,
+}
+
+impl From<Response<Body>> for Outcome {
+    fn from(response: Response<Body>) -> Self {
+        Self {
+            response,
+            delay: None,
+            clear_cookie: false,
+        }
+    }
+}
+
+impl Outcome {
+    fn error(err: &ApiError, response: Response<Body>) -> Self {
+        Self {
+            clear_cookie: response.status() == StatusCode::UNAUTHORIZED,
+            response,
+            delay: (!err.delay().is_zero()).then(|| err.delay()),
+        }
+    }
+
+    fn plain(err: &ApiError) -> Self {
+        Self::error(err, plain_error(err))
+    }
+}
+
+async fn answer(
+    server: &Arc<Server>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    caller: &mut Option<AuthId>,
+) -> Outcome {
+    let parts = match path::components(request.uri().path(), request.uri().query()) {
+        Ok(parts) => parts,
+        Err(err) => return Outcome::plain(&err),
+    };
+    let (format, below) = match parts.as_slice() {
+        [api] if api == "api2" => {
+            let text = format!("invalid api path '{}'", request.uri().path());
+            return Outcome::plain(&ApiError::not_found(text));
+        }
+        [api, format, below @ ..] if api == "api2" => match OutputFormat::parse(format) {
+            Some(format) => (format, below),
+            None => {
+                return Outcome::plain(&ApiError::bad_request(format!(
+                    "Unsupported output format '{format}'."
+                )));
+            }
+        },
+        _ => {
+            return match crate::api::page::serve(request.method(), &parts) {
+                Ok(response) => Outcome::from(response),
+                Err(err) => Outcome::plain(&err),
+            };
+        }
+    };
+    let found = server.tree().find(Method::of(request.method()), below);
+    let endpoint = found.as_ref().and_then(|found| found.endpoint);
+    match authenticate(server, endpoint, &request, peer).await {
+        Ok(id) => *caller = id,
+        // Never wrapped in an envelope.
+        Err(err) => return Outcome::plain(&err),
+    }
+    let result = match (endpoint, found) {
+        (Some(endpoint), Some(found)) => {
+            call(
+                server,
+                endpoint,
+                &found.params,
+                request,
+                peer,
+                caller.as_ref(),
+            )
+            .await
+        }
+        (None, Some(found)) if found.index.is_some() => index(&found.index.unwrap_or_default()),
+        _ => Err(ApiError::not_found(format!(
+            "Path '{}' not found.",
+            shown_path(&request, below)
+        ))),
+    };
+    match result {
+        Ok(reply) => Outcome::from(format.success(reply)),
+        Err(err) => Outcome::error(&err, format.error(&err)),
+    }
+}
+
+/// The path as the text for an unknown one shows it: without empty components.
+fn shown_path(request: &Request<Incoming>, below: &[String]) -> String {
+    let format = request
+        .uri()
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .nth(1)
+        .unwrap_or_default();
+    std::iter::once(format!("/api2/{format}"))
+        .chain(below.iter().cloned())
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+async fn authenticate(
+    server: &Arc<Server>,
+    endpoint: Option<&Endpoint>,
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+) -> Result<Option<AuthId>, ApiError> {
+    if endpoint.is_some_and(|endpoint| matches!(endpoint.permission, Permission::World)) {
+        return Ok(None);
+    }
+    let refused = || ApiError::unauthorized("authentication failed");
+    let Some(credentials) = Credentials::of(request.headers()) else {
+        return Err(refused());
+    };
+    let writes = *request.method() != hyper::Method::GET;
+    let (server, log) = (Arc::clone(server), server.auth_log().clone());
+    let checked =
+        tokio::task::spawn_blocking(move || server.authenticate(&credentials, writes)).await?;
+    match checked {
+        Ok(id) => Ok(Some(id)),
+        Err(refusal) => {
+            log.failure(
+                peer,
+                refusal.user.as_deref().unwrap_or("unknown"),
+                &refusal.reason,
+            );
+            Err(refused())
+        }
+    }
+}
+
+fn index(names: &[&str]) -> Result<Reply, ApiError> {
+    Reply::data(
+        &names
+            .iter()
+            .map(|name| json!({ "subdir": name }))
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// Checks the rule of an endpoint. Rules that need files are checked on a thread for blocking work.
+async fn is_allowed(
+    server: &Arc<Server>,
+    permission: Permission,
+    path: &[(&'static str, String)],
+    caller: Option<&AuthId>,
+) -> Result<bool, ApiError> {
+    match permission {
+        Permission::World => return Ok(true),
+        Permission::Anybody => return Ok(caller.is_some()),
+        _ => {}
+    }
+    let (server, path, caller) = (Arc::clone(server), path.to_vec(), caller.cloned());
+    let check = move || {
+        let find = |name: &str| path.iter().find(|(known, _)| *known == name);
+        let parameter = |name: &str| find(name).map(|(_, value)| value.as_str());
+        let granted = |id: &AuthId, path: &str| server.privileges(id, path);
+        permission.allows(caller.as_ref(), &parameter, &granted)
+    };
+    Ok(tokio::task::spawn_blocking(check).await?)
+}
+
+async fn call(
+    server: &Arc<Server>,
+    endpoint: &Endpoint,
+    path: &[(&'static str, String)],
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    caller: Option<&AuthId>,
+) -> Result<Reply, ApiError> {
+    if !is_allowed(server, endpoint.permission, path, caller).await? {
+        return Err(ApiError::forbidden("permission check failed").after(FORBIDDEN_DELAY));
+    }
+    let on_upgrade =
+        matches!(endpoint.handler, Handler::Upgrade(_)).then(|| hyper::upgrade::on(&mut request));
+    let (head, body) = request.into_parts();
+    let parse = |body: Option<&[u8]>| {
+        Params::of_request(endpoint.params, path, head.uri.query(), &head.headers, body)
+    };
+    let context = |headers| RequestContext::new(Arc::clone(server), caller.cloned(), peer, headers);
+    match (&endpoint.handler, on_upgrade) {
+        (Handler::Stream(handler), _) => {
+            let params = parse(None)?;
+            handler(context(head.headers), params, body).await
+        }
+        (Handler::Upgrade(handler), Some(on_upgrade)) => {
+            let params = parse(None)?;
+            let upgrade = Upgrade::new(
+                head.version,
+                &head.headers,
+                on_upgrade,
+                server.runtimes().data.clone(),
+            );
+            handler(context(head.headers), params, upgrade).await
+        }
+        (Handler::Upgrade(_), None) => {
+            Err(ApiError::bad_request("the connection cannot be upgraded"))
+        }
+        (Handler::Async(handler), _) => {
+            let params = parse(Some(&parameters_of(body).await?))?;
+            handler(context(head.headers), params).await
+        }
+        (Handler::Blocking(handler), _) => {
+            let params = parse(Some(&parameters_of(body).await?))?;
+            let (handler, context) = (Arc::clone(handler), context(head.headers));
+            let work = tokio::task::spawn_blocking(move || handler(&context, &params));
+            match work.await {
+                Ok(result) => result,
+                Err(err) => match err.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Err(ApiError::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the server is shutting down",
+                    )),
+                },
+            }
+        }
+    }
+}
+
+async fn parameters_of(body: Incoming) -> Result<Bytes, ApiError> {
+    if body.is_end_stream() {
+        Ok(Bytes::new())
+    } else {
+        read_parameters(body).await
+    }
+}

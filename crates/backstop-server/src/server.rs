@@ -1,0 +1,428 @@
+//! The running server: its parts, its start and its end.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_format::Fingerprint;
+use backstop_types::{AuthId, Privileges};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::access::{AccessControl, Administrator, KeyError, Refused, create_administrator};
+use crate::api;
+use crate::backup_session::upload::ChunkGate;
+use crate::config::{ConfigError, ConfigStore, EditError};
+use crate::datastores::DatastoreRegistry;
+use crate::http::access_log::{AuthLog, LineLog};
+use crate::http::credentials::Credentials;
+use crate::listener::{self, Listener};
+use crate::metrics::{History, Sampler};
+use crate::roots::Roots;
+use crate::router::tree::{Tree, TreeError};
+use crate::router::{Endpoint, dispatch};
+use crate::runtime::{RuntimeHandles, Runtimes};
+use crate::task::{TaskError, TaskRegistry};
+use crate::tls::{CertificateStore, TlsError};
+
+/// The port that clients expect.
+pub const DEFAULT_PORT: u16 = 8007;
+/// How often the certificate files are looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Files, addresses or threads; the text says which.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Task logs.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The keys that sign tickets.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The first administrator.
+    #[error("unable to create the first administrator - {0}")]
+    Administrator(#[from] EditError),
+    /// Two declarations of endpoints contradict each other: a fault of the program.
+    #[error("the endpoints contradict each other: {0}")]
+    Endpoints(#[from] TreeError),
+}
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Where configuration, state and logs are.
+    pub roots: Roots,
+    /// Addresses to listen on; port 0 takes any free port.
+    pub listen: Vec<SocketAddr>,
+    /// Name of this host in task ids and certificates; `None` asks the system.
+    pub node: Option<String>,
+}
+
+impl ServerOptions {
+    /// A server for these directories, on the stock port of all addresses.
+    pub fn new(roots: Roots) -> Self {
+        Self {
+            roots,
+            listen: vec![(Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()],
+            node: None,
+        }
+    }
+}
+
+/// All parts of the server. Handlers reach it through their request's context.
+#[derive(Debug)]
+pub struct Server {
+    roots: Roots,
+    node: String,
+    config: Arc<ConfigStore>,
+    access: AccessControl,
+    certificates: Arc<CertificateStore>,
+    tasks: TaskRegistry,
+    runtimes: RuntimeHandles,
+    datastores: DatastoreRegistry,
+    chunk_gate: ChunkGate,
+    metrics: Arc<History>,
+    access_log: LineLog,
+    auth_log: AuthLog,
+    tree: Tree,
+}
+
+impl Server {
+    /// Where configuration, state and logs are.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// Name of this host, without domain.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The configuration directory.
+    pub fn config(&self) -> &Arc<ConfigStore> {
+        &self.config
+    }
+
+    /// The certificate in use.
+    pub fn certificates(&self) -> &CertificateStore {
+        &self.certificates
+    }
+
+    /// Background tasks.
+    pub fn tasks(&self) -> &TaskRegistry {
+        &self.tasks
+    }
+
+    /// The runtimes, to start work on.
+    pub fn runtimes(&self) -> &RuntimeHandles {
+        &self.runtimes
+    }
+
+    /// The datastores.
+    pub fn datastores(&self) -> &DatastoreRegistry {
+        &self.datastores
+    }
+
+    /// The gate in front of chunk checks of all backup sessions.
+    pub(crate) fn chunk_gate(&self) -> &ChunkGate {
+        &self.chunk_gate
+    }
+
+    /// What was measured lately.
+    pub fn metrics(&self) -> &History {
+        &self.metrics
+    }
+
+    /// The log of log-ins.
+    pub fn auth_log(&self) -> &AuthLog {
+        &self.auth_log
+    }
+
+    /// All endpoints.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(crate) fn access_log(&self) -> &LineLog {
+        &self.access_log
+    }
+
+    /// Log-ins, tickets, tokens and permissions.
+    pub fn access(&self) -> &AccessControl {
+        &self.access
+    }
+
+    /// Whom these credentials prove; `writes` says whether the request can change anything. Blocking.
+    ///
+    /// # Errors
+    /// When they are not good.
+    pub(crate) fn authenticate(
+        &self,
+        credentials: &Credentials,
+        writes: bool,
+    ) -> Result<AuthId, Refused> {
+        match credentials {
+            Credentials::Ticket { ticket, csrf } => {
+                self.access.check_ticket(ticket, csrf.as_deref(), writes)
+            }
+            Credentials::Token { auth_id, secret } => self.access.check_token(auth_id, secret),
+        }
+    }
+
+    /// What somebody may do on a path; nothing while the rules cannot be read. Blocks for a small file.
+    pub fn privileges(&self, auth_id: &AuthId, path: &str) -> Privileges {
+        if auth_id.is_root() {
+            return Privileges::ALL;
+        }
+        match self.access.permissions(auth_id, path) {
+            Ok(permissions) => permissions.privileges,
+            Err(err) => {
+                tracing::error!(%err, "no permissions are granted");
+                Privileges::NONE
+            }
+        }
+    }
+
+    /// Whether somebody holds one of `privileges` on a path or anywhere below it. Blocks for a small file.
+    pub fn privileges_below(&self, auth_id: &AuthId, path: &str, privileges: Privileges) -> bool {
+        self.access
+            .any_below(auth_id, path, privileges)
+            .unwrap_or_else(|err| {
+                tracing::error!(%err, "no permissions are granted");
+                false
+            })
+    }
+
+    /// Whether a user or token exists and may be used. Blocks for a small file.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub fn is_active(&self, auth_id: &AuthId) -> Result<bool, ConfigError> {
+        self.access.is_active(auth_id)
+    }
+}
+
+/// A running server. Dropping it stops the server at once; [`ServerHandle::shutdown`] lets tasks and requests end.
+#[derive(Debug)]
+pub struct ServerHandle {
+    server: Arc<Server>,
+    administrator: Option<Administrator>,
+    addresses: Vec<SocketAddr>,
+    shutdown: watch::Sender<bool>,
+    listener: Listener,
+    listeners: Vec<JoinHandle<io::Result<()>>>,
+    sampler: Sampler,
+    runtimes: Runtimes,
+}
+
+impl ServerHandle {
+    /// The first address that the server listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addresses
+            .first()
+            .copied()
+            .unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into())
+    }
+
+    /// All addresses that the server listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Fingerprint of the certificate in use, for clients to pin.
+    pub fn fingerprint(&self) -> Fingerprint {
+        *self.server.certificates.current().fingerprint()
+    }
+
+    /// The administrator that the first start made, to be told once.
+    pub fn administrator(&self) -> Option<&Administrator> {
+        self.administrator.as_ref()
+    }
+
+    /// The server's parts.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Stops accepting, asks running tasks to end, and waits for them and for the answers under way, at most for
+    /// `patience` each.
+    pub async fn shutdown(self, patience: Duration) {
+        self.shutdown.send_replace(true);
+        self.server.tasks.shut_down(patience).await;
+        for listener in self.listeners {
+            // A listener that has ended, in whichever way, is what is wanted here.
+            let _ = listener.await;
+        }
+        // What is still open after that is cut off.
+        let _ = tokio::time::timeout(patience, self.listener.closed()).await;
+        let (server, sampler) = (Arc::clone(&self.server), self.sampler);
+        // The writers may have ended; nothing more can be done about their last lines.
+        let _ = tokio::task::spawn_blocking(move || {
+            server.access_log.flush();
+            server.auth_log.flush();
+            sampler.stop();
+        })
+        .await;
+        drop(self.runtimes);
+    }
+}
+
+/// Starts a server inside this process.
+///
+/// What is missing is created: directories, certificate, keys, and an administrator when there is no user at all.
+///
+/// # Errors
+/// When something that the server cannot do without is missing or broken; nothing keeps running then.
+pub async fn run(options: ServerOptions) -> Result<ServerHandle, ServerError> {
+    run_with(options, api::endpoints()).await
+}
+
+/// Starts a server that serves these endpoints.
+async fn run_with(
+    options: ServerOptions,
+    endpoints: Vec<Endpoint>,
+) -> Result<ServerHandle, ServerError> {
+    let runtimes = Runtimes::start()?;
+    let handles = runtimes
+        .handles()
+        .ok_or_else(|| io::Error::other("the runtimes have ended"))?;
+    let addresses = options.listen.clone();
+    let data = handles.data.clone();
+    let prepared = tokio::task::spawn_blocking(move || prepare(options, endpoints, handles)).await;
+    let Prepared {
+        server,
+        administrator,
+    } = prepared.map_err(io::Error::other)??;
+    let sampler = Sampler::start(server.datastores.clone(), Arc::clone(&server.metrics))?;
+    let control = server.runtimes.control.clone();
+    let shutdown = watch::Sender::new(false);
+    let answering = Arc::clone(&server);
+    let service: listener::Service = Arc::new(move |request, peer| {
+        Box::pin(dispatch::respond(Arc::clone(&answering), request, peer))
+    });
+    let listener = Listener::new(
+        Arc::clone(&server.certificates),
+        service,
+        shutdown.subscribe(),
+    );
+    let sockets = addresses
+        .into_iter()
+        .map(listener::bind)
+        .collect::<Result<Vec<_>, _>>()?;
+    let addresses = sockets
+        .iter()
+        .map(std::net::TcpListener::local_addr)
+        .collect::<Result<Vec<_>, _>>()?;
+    let listeners = sockets
+        .into_iter()
+        .map(|socket| control.spawn(listener.clone().serve(socket)))
+        .collect();
+    data.spawn(watch_certificate(
+        Arc::clone(&server.certificates),
+        shutdown.subscribe(),
+    ));
+    Ok(ServerHandle {
+        server,
+        administrator,
+        addresses,
+        shutdown,
+        listener,
+        listeners,
+        sampler,
+        runtimes,
+    })
+}
+
+/// A server that does not listen yet.
+struct Prepared {
+    server: Arc<Server>,
+    administrator: Option<Administrator>,
+}
+
+fn prepare(
+    options: ServerOptions,
+    endpoints: Vec<Endpoint>,
+    runtimes: RuntimeHandles,
+) -> Result<Prepared, ServerError> {
+    let roots = options.roots;
+    roots.create_directories()?;
+    let node = options.node.unwrap_or_else(host_name);
+    let certificates = Arc::new(CertificateStore::open(&roots, &node)?);
+    let tasks = TaskRegistry::new(roots.task_logs(), node.clone(), runtimes.data.clone());
+    tasks.clean_up()?;
+    let access_log = LineLog::start(roots.api_logs().join("access.log"))?;
+    let auth_log = AuthLog::new(LineLog::start(roots.api_logs().join("auth.log"))?);
+    let tree = Tree::new(endpoints)?;
+    let config = Arc::new(ConfigStore::new(roots.etc()));
+    let administrator = create_administrator(&config)?;
+    let access = AccessControl::open(Arc::clone(&config))?;
+    let datastores = DatastoreRegistry::new(Arc::clone(&config), roots.locks());
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let server = Arc::new(Server {
+        datastores,
+        chunk_gate: ChunkGate::new(cores.saturating_mul(2)),
+        metrics: Arc::default(),
+        roots,
+        node,
+        config,
+        access,
+        certificates,
+        tasks,
+        runtimes,
+        access_log,
+        auth_log,
+        tree,
+    });
+    Ok(Prepared {
+        server,
+        administrator,
+    })
+}
+
+/// The host's name without its domain, or `localhost` when the system has none that task ids can carry.
+fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let short = name.split('.').next().unwrap_or_default();
+    if backstop_types::is_node_name(short) {
+        short.to_owned()
+    } else {
+        "localhost".to_owned()
+    }
+}
+
+async fn watch_certificate(
+    certificates: Arc<CertificateStore>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        let store = Arc::clone(&certificates);
+        match tokio::task::spawn_blocking(move || store.reload_if_changed()).await {
+            Ok(Ok(true)) => {
+                let fingerprint = certificates.current().fingerprint().to_string();
+                tracing::info!(fingerprint, "using a new certificate");
+            }
+            Ok(Ok(false)) => {}
+            Ok(Err(err)) => {
+                tracing::error!(%err, "the changed certificate cannot be used, keeping the previous one")
+            }
+            Err(err) => tracing::error!(%err, "unable to look at the certificate files"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

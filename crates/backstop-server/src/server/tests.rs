@@ -1,0 +1,439 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+
+use backstop_types::config_schema::value;
+use backstop_types::schema::Property;
+
+use super::*;
+use crate::http::{ApiError, Reply};
+use crate::router::{Handler, Method, Permission};
+
+#[path = "../../tests/rest_captures/client.rs"]
+#[allow(dead_code)]
+mod client;
+
+use client::{Answer, connect, read_answer, send};
+
+struct Setting {
+    dir: tempfile::TempDir,
+    handle: ServerHandle,
+}
+
+/// A server with the usual endpoints and some that misbehave.
+async fn start() -> Setting {
+    let world = |path, params, handler| Endpoint {
+        method: Method::Get,
+        path,
+        about: "",
+        params,
+        permission: Permission::World,
+        handler,
+    };
+    const SECRET: &[Property] = &[Property::optional("password", &value::PASSWORD)];
+    let mut endpoints = api::endpoints();
+    endpoints.push(world(
+        "/test/panic",
+        &[],
+        Handler::future(|_, _| async { panic!("in an async handler") }),
+    ));
+    endpoints.push(world(
+        "/test/panic-blocking",
+        &[],
+        Handler::blocking(|_, _| panic!("in a blocking handler")),
+    ));
+    endpoints.push(world(
+        "/test/late",
+        &[],
+        Handler::future(|_, _| async { Err(ApiError::unauthorized("no")) }),
+    ));
+    endpoints.push(world(
+        "/test/secret",
+        SECRET,
+        Handler::future(|_, _| async { Ok(Reply::null()) }),
+    ));
+    let slow = |_: &crate::router::RequestContext, _: &crate::router::Params| {
+        thread::sleep(Duration::from_millis(300));
+        Ok(Reply::null())
+    };
+    endpoints.push(world("/test/slow", &[], Handler::blocking(slow)));
+    let dir = tempfile::tempdir().unwrap();
+    let options = ServerOptions {
+        roots: Roots::below(dir.path()),
+        listen: vec![([127, 0, 0, 1], 0).into()],
+        node: Some("elsa".into()),
+    };
+    Setting {
+        handle: run_with(options, endpoints).await.unwrap(),
+        dir,
+    }
+}
+
+impl Setting {
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let address = self.handle.addr();
+        let path = path.to_owned();
+        let mut all = vec![("Connection".to_owned(), "close".to_owned())];
+        all.extend(
+            headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        tokio::task::spawn_blocking(move || send(address, "GET", &path, &all, b"").unwrap())
+            .await
+            .unwrap()
+    }
+
+    async fn is_well(&self) {
+        let answer = self.get("/api2/json/ping", &[]).await;
+        assert_eq!(answer.text(), r#"{"data":{"pong":true}}"#);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panicking_handler_is_an_error_for_its_caller_alone() {
+    let setting = start().await;
+    for path in ["/api2/json/test/panic", "/api2/json/test/panic-blocking"] {
+        let answer = setting.get(path, &[]).await;
+        assert_eq!(
+            (answer.status(), answer.text().as_str()),
+            ("500", "internal error")
+        );
+        setting.is_well().await;
+    }
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_clients_do_not_stop_the_server() {
+    let setting = start().await;
+    let address = setting.handle.addr();
+    tokio::task::spawn_blocking(move || {
+        // Nothing at all, rubbish, a record that is no handshake, a TLS connection without a request.
+        drop(TcpStream::connect(address).unwrap());
+        for bytes in [
+            &b"\x00\x01\x02\x03"[..],
+            b"\x16\x03\x01\x00\x05hello",
+            b"GET / HTTP/1.0\r\n\r\n",
+        ] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(bytes).unwrap();
+            // A reset counts as an answer here, too.
+            let _ = stream.read(&mut [0; 512]);
+        }
+        let mut stream = connect(address).unwrap();
+        stream.write_all(b"no request\r\n\r\n").unwrap();
+        let _ = stream.read(&mut [0; 512]);
+        let mut stream = connect(address).unwrap();
+        stream
+            .write_all(b"POST /api2/json/access/ticket HTTP/1.1\r\nContent-Length: 100\r\n\r\nx")
+            .unwrap();
+        drop(stream);
+    })
+    .await
+    .unwrap();
+    setting.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_is_redirected() {
+    let setting = start().await;
+    let address = setting.handle.addr();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(b"POST /x HTTP/1.1\r\nHost: a.example:8007\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        read_answer(&mut stream).unwrap()
+    })
+    .await
+    .unwrap();
+    assert_eq!(answer.status(), "308");
+    assert_eq!(answer.header("location"), Some("https://a.example:8007"));
+    setting.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_do_not_reach_the_logs() {
+    let setting = start().await;
+    let token = [
+        ("Authorization", "PBSAPIToken=root@pam!x:Very-Secret"),
+        ("Cookie", "PBSAuthCookie=Very-Secret"),
+    ];
+    setting
+        .get("/api2/json/test/secret?password=Very-Secret", &token)
+        .await;
+    setting.get("/api2/json/version", &token).await;
+    let logs = setting.handle.server().roots().api_logs();
+    let dir = setting.dir;
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+    let access = fs::read_to_string(logs.join("access.log")).unwrap();
+    assert!(
+        access.contains("/api2/json/test/secret?password=***"),
+        "{access}"
+    );
+    for log in fs::read_dir(&logs).unwrap() {
+        let text = fs::read_to_string(log.unwrap().path()).unwrap();
+        assert!(!text.contains("Very-Secret"), "{text}");
+    }
+    drop(dir);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_late_and_takes_the_cookie_away() {
+    let setting = start().await;
+    let begin = std::time::Instant::now();
+    let (first, second) = tokio::join!(
+        setting.get("/api2/json/test/late", &[]),
+        setting.get("/api2/json/test/late", &[])
+    );
+    let taken = begin.elapsed();
+    assert!(taken >= Duration::from_secs(3), "{taken:?}");
+    for answer in [first, second] {
+        assert_eq!((answer.status(), answer.text().as_str()), ("401", "no"));
+        assert!(
+            answer
+                .header("set-cookie")
+                .unwrap()
+                .starts_with("__Host-PBSAuthCookie=; Expires=")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocking_handlers_do_not_hold_up_others() {
+    let setting = Arc::new(start().await);
+    let slow: Vec<_> = (0..8)
+        .map(|_| {
+            let setting = Arc::clone(&setting);
+            tokio::spawn(async move {
+                setting
+                    .get("/api2/json/test/slow", &[])
+                    .await
+                    .status()
+                    .to_owned()
+            })
+        })
+        .collect();
+    setting.is_well().await;
+    let pending = slow.iter().filter(|request| !request.is_finished()).count();
+    for request in slow {
+        assert_eq!(request.await.unwrap(), "200");
+    }
+    assert!(pending > 0, "a ping came back only after all slow requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_deflated_for_who_asks() {
+    let setting = start().await;
+    let answer = setting
+        .get("/api2/json/ping", &[("Accept-Encoding", "gzip, deflate")])
+        .await;
+    assert_eq!(answer.header("content-encoding"), Some("deflate"));
+    let mut text = String::new();
+    flate2::read::ZlibDecoder::new(&answer.body[..])
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, r#"{"data":{"pong":true}}"#);
+    assert_eq!(
+        setting
+            .get("/api2/json/ping", &[("Accept-Encoding", "gzip")])
+            .await
+            .header("content-encoding"),
+        None
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_endpoint_but_the_open_ones_refuses_strangers() {
+    let setting = start().await;
+    let endpoints: Vec<(Method, String)> = setting
+        .handle
+        .server()
+        .tree()
+        .endpoints()
+        .into_iter()
+        .filter(|endpoint| !matches!(endpoint.permission, Permission::World))
+        .map(|endpoint| (endpoint.method, endpoint.path.replace(['{', '}'], "")))
+        .collect();
+    assert!(endpoints.len() > 5);
+    let address = setting.handle.addr();
+    let requests: Vec<_> = endpoints
+        .into_iter()
+        .map(|(method, path)| {
+            tokio::task::spawn_blocking(move || {
+                let method = format!("{method:?}").to_uppercase();
+                let headers = [("Connection".to_owned(), "close".to_owned())];
+                let answer = send(
+                    address,
+                    &method,
+                    &format!("/api2/json{path}"),
+                    &headers,
+                    b"",
+                )
+                .unwrap();
+                (format!("{method} {path}"), answer)
+            })
+        })
+        .collect();
+    for request in requests {
+        let (what, answer) = request.await.unwrap();
+        assert_eq!(
+            (answer.status(), answer.text().as_str()),
+            ("401", "authentication failed"),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_makes_an_administrator_who_can_log_in_and_do_everything() {
+    let setting = start().await;
+    let address = setting.handle.addr();
+    let (user, password) = {
+        let administrator = setting.handle.administrator().unwrap();
+        (
+            administrator.user.to_string(),
+            administrator.password.to_string(),
+        )
+    };
+    let reply = tokio::task::spawn_blocking(move || {
+        let body = serde_json::json!({ "username": user, "password": password }).to_string();
+        let headers = [
+            ("Connection".to_owned(), "close".to_owned()),
+            ("Content-Type".to_owned(), "application/json".to_owned()),
+            ("Content-Length".to_owned(), body.len().to_string()),
+        ];
+        send(
+            address,
+            "POST",
+            "/api2/json/access/ticket",
+            &headers,
+            body.as_bytes(),
+        )
+        .unwrap()
+    })
+    .await
+    .unwrap();
+    assert_eq!(reply.status(), "200", "{}", reply.text());
+    let ticket = reply.json()["data"]["ticket"].as_str().unwrap().to_owned();
+    let cookie = format!("PBSAuthCookie={ticket}");
+    let answer = setting
+        .get("/api2/json/nodes/localhost/status", &[("Cookie", &cookie)])
+        .await;
+    assert_eq!(answer.status(), "200", "{}", answer.text());
+    let known = setting.handle.fingerprint().to_string();
+    assert_eq!(
+        answer.json()["data"]["info"]["fingerprint"].as_str(),
+        Some(known.as_str())
+    );
+    let logs = setting.handle.server().roots().api_logs();
+    let dir = setting.dir;
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+    let log = fs::read_to_string(logs.join("auth.log")).unwrap();
+    assert!(
+        log.contains("successful auth for user 'admin@pbs'"),
+        "{log}"
+    );
+    assert!(!log.contains(&ticket));
+    drop(dir);
+}
+
+/// Makes users with one token each, who hold these roles on these paths. Returns the headers that log them in.
+fn log_in_with_roles(setting: &Setting, roles: [(&str, &str, &str); 3]) -> Vec<String> {
+    let etc = setting.handle.server().roots().etc();
+    let users: String = roles
+        .iter()
+        .map(|(user, ..)| format!("user: {user}@pbs\n\n"))
+        .collect();
+    let acl: String = roles
+        .iter()
+        .map(|(user, path, role)| format!("acl:1:{path}:{user}@pbs,{user}@pbs!t:{role}\n"))
+        .collect();
+    fs::write(etc.join("user.cfg"), users).unwrap();
+    fs::write(etc.join("acl.cfg"), acl).unwrap();
+    let config = setting.handle.server().config();
+    roles
+        .iter()
+        .map(|(user, ..)| {
+            let user: backstop_types::UserId = format!("{user}@pbs").parse().unwrap();
+            let name = "t".parse().unwrap();
+            let token =
+                crate::access::token::generate(config, &user, &name, Default::default(), None);
+            let secret = token.unwrap().value;
+            format!("PBSAPIToken={user}!t:{secret}")
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_told_as_far_as_the_caller_may_see_them() {
+    use crate::metrics::{Generation, Kind, Reading};
+
+    let setting = start().await;
+    let callers = log_in_with_roles(
+        &setting,
+        [
+            ("all", "/", "Audit"),
+            ("one", "/datastore/store1", "DatastoreAudit"),
+            ("backup", "/datastore/store1", "DatastoreBackup"),
+        ],
+    );
+    let get = async |caller: &str, query: &str| {
+        let path = format!("/api2/json/status/metrics{query}");
+        let answer = setting.get(&path, &[("Authorization", caller)]).await;
+        assert_eq!(answer.status(), "200", "{}", answer.text());
+        answer.json()["data"]["data"].as_array().unwrap().clone()
+    };
+
+    // The sampler has just been started.
+    let begin = std::time::Instant::now();
+    let first = loop {
+        let points = get(&callers[0], "").await;
+        if !points.is_empty() {
+            break points;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "no sample");
+    };
+    assert!(first.iter().all(|point| point["id"] == "host"));
+    assert!(first.iter().any(|point| point["metric"] == "mem_total"
+        && point["type"] == "gauge"
+        && point["value"].as_f64().unwrap() > 0.0));
+
+    let time = first[0]["timestamp"].as_i64().unwrap() + 100;
+    let readings = vec![Reading {
+        metric: "disk_read",
+        kind: Kind::Derive,
+        value: 512.0,
+    }];
+    setting.handle.server().metrics().push(Generation {
+        time,
+        host: readings.clone(),
+        datastores: vec![
+            ("store1".parse().unwrap(), readings.clone()),
+            ("store2".parse().unwrap(), readings),
+        ],
+    });
+    let point = |id: &str| {
+        serde_json::json!({
+            "id": id, "metric": "disk_read", "timestamp": time, "type": "derive", "value": 512.0,
+        })
+    };
+    let (host, one, two) = (
+        point("host"),
+        point("datastore/store1"),
+        point("datastore/store2"),
+    );
+    let query = format!("?history=true&start-time={}", time - 1);
+    assert_eq!(get(&callers[0], &query).await, [host, one.clone(), two]);
+    assert_eq!(get(&callers[1], &query).await, [one]);
+    assert!(get(&callers[2], &query).await.is_empty());
+    let query = format!("?history=true&start-time={time}");
+    assert!(get(&callers[0], &query).await.is_empty());
+    let all = get(&callers[0], "?history=true").await;
+    assert!(all.starts_with(&first), "{all:?}");
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+}

@@ -1,0 +1,328 @@
+//! The server's certificate: created on the first start, loaded, and loaded again when its files change.
+//!
+//! A certificate that cannot be loaded never replaces one that works; private keys never reach a log.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use backstop_format::{Digest, Fingerprint};
+
+use crate::roots::Roots;
+
+/// Why the certificate could not be loaded or created.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file could not be read or written.
+    #[error("unable to {action} {path:?} - {source}")]
+    File {
+        /// What was attempted: `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file holds no certificate, or no private key, in PEM form.
+    #[error(
+        "no usable {what} in {path:?} - {reason}; put a PEM file there, or remove proxy.pem and proxy.key to get new ones"
+    )]
+    Pem {
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Certificate and key do not belong together, or the key type is not supported.
+    #[error("unable to use the certificate and key in {path:?} - {source}")]
+    Config {
+        /// The certificate file.
+        path: PathBuf,
+        /// The TLS library's reason.
+        source: rustls::Error,
+    },
+    /// A new certificate could not be made.
+    #[error("unable to create a self-signed certificate - {0}")]
+    Create(#[from] rcgen::Error),
+}
+
+/// One loaded certificate.
+#[derive(Debug)]
+pub struct Certificate {
+    config: Arc<ServerConfig>,
+    chain_pem: Vec<u8>,
+    leaf: Vec<u8>,
+    fingerprint: Fingerprint,
+}
+
+impl Certificate {
+    /// Settings for accepting TLS connections with this certificate.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// SHA-256 of the leaf certificate, which clients pin.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The leaf certificate, DER.
+    pub fn leaf_der(&self) -> &[u8] {
+        &self.leaf
+    }
+
+    /// The whole chain as it is in the file, PEM.
+    pub fn chain_pem(&self) -> &[u8] {
+        &self.chain_pem
+    }
+}
+
+/// What tells whether the files changed: modification time and length of both.
+type Stamp = [Option<(SystemTime, u64)>; 2];
+
+/// The certificate in use, and the files it comes from.
+#[derive(Debug)]
+pub struct CertificateStore {
+    chain_path: PathBuf,
+    key_path: PathBuf,
+    current: ArcSwap<Certificate>,
+    stamp: Mutex<Stamp>,
+}
+
+impl CertificateStore {
+    /// Loads `proxy.pem` and `proxy.key`, or creates both when neither exists.
+    ///
+    /// # Errors
+    /// Files that cannot be read, parsed or written; one of the two missing.
+    pub fn open(roots: &Roots, node: &str) -> Result<Self, TlsError> {
+        let chain_path = roots.etc().join("proxy.pem");
+        let key_path = roots.etc().join("proxy.key");
+        if !chain_path.exists() && !key_path.exists() {
+            create_self_signed(&chain_path, &key_path, node)?;
+        }
+        let stamp = stamp_of(&chain_path, &key_path);
+        let certificate = load(&chain_path, &key_path)?;
+        Ok(Self {
+            chain_path,
+            key_path,
+            current: ArcSwap::from_pointee(certificate),
+            stamp: Mutex::new(stamp),
+        })
+    }
+
+    /// The certificate for new connections.
+    pub fn current(&self) -> Arc<Certificate> {
+        self.current.load_full()
+    }
+
+    /// Loads the files again when they changed; says whether a new certificate is in use. Blocking.
+    ///
+    /// # Errors
+    /// When the changed files cannot be used; the previous certificate then stays in use, and the
+    /// error is reported once per change.
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let stamp = stamp_of(&self.chain_path, &self.key_path);
+        let mut known = self.stamp.lock();
+        if *known == stamp {
+            return Ok(false);
+        }
+        *known = stamp;
+        let certificate = load(&self.chain_path, &self.key_path)?;
+        let changed = certificate.fingerprint != self.current.load().fingerprint;
+        self.current.store(Arc::new(certificate));
+        Ok(changed)
+    }
+}
+
+fn stamp_of(chain: &Path, key: &Path) -> Stamp {
+    [chain, key].map(|path| {
+        let meta = fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len()))
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn load(chain_path: &Path, key_path: &Path) -> Result<Certificate, TlsError> {
+    let chain_pem = read(chain_path)?;
+    let pem = |what, path: &Path, reason: String| TlsError::Pem {
+        what,
+        path: path.to_owned(),
+        reason,
+    };
+    let chain = CertificateDer::pem_slice_iter(&chain_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|err| pem("certificate", chain_path, err.to_string()))?;
+    let leaf = chain
+        .first()
+        .map(|certificate| certificate.to_vec())
+        .ok_or_else(|| pem("certificate", chain_path, "the file holds none".into()))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(key_path)?)
+        .map_err(|err| pem("private key", key_path, err.to_string()))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|source| TlsError::Config {
+            path: chain_path.to_owned(),
+            source,
+        })?;
+    let fingerprint = Fingerprint(Digest::of(&leaf).0);
+    Ok(Certificate {
+        config: Arc::new(config),
+        chain_pem,
+        leaf,
+        fingerprint,
+    })
+}
+
+/// A year far enough away that expiry never breaks a pinned certificate; stock uses about a thousand years, too.
+const EXPIRY_YEAR: i32 = 3000;
+
+fn create_self_signed(chain_path: &Path, key_path: &Path, node: &str) -> Result<(), TlsError> {
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    if node != "localhost" {
+        names.push(node.to_owned());
+    }
+    let mut params = rcgen::CertificateParams::new(names)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, "Backstop");
+    params.distinguished_name.push(
+        rcgen::DnType::OrganizationalUnitName,
+        uuid::Uuid::new_v4().to_string(),
+    );
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, node);
+    params.not_after = rcgen::date_time_ymd(EXPIRY_YEAR, 1, 1);
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    write_new(key_path, key.serialize_pem().as_bytes())?;
+    write_new(chain_path, certificate.pem().as_bytes())
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<(), TlsError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        })
+        .map_err(|source| TlsError::File {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn fresh() -> (tempfile::TempDir, Roots) {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::below(dir.path());
+        roots.create_directories().unwrap();
+        (dir, roots)
+    }
+
+    #[test]
+    fn the_first_start_creates_a_certificate_that_the_second_one_keeps() {
+        let (_dir, roots) = fresh();
+        let first = CertificateStore::open(&roots, "elsa").unwrap().current();
+        let second = CertificateStore::open(&roots, "elsa").unwrap().current();
+        assert_eq!(first.fingerprint(), second.fingerprint());
+        let mode = fs::metadata(roots.etc().join("proxy.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o640);
+    }
+
+    #[test]
+    fn a_changed_certificate_is_used_without_a_restart() {
+        let (_dir, roots) = fresh();
+        let store = CertificateStore::open(&roots, "elsa").unwrap();
+        let before = store.current();
+        assert!(!store.reload_if_changed().unwrap());
+        for name in ["proxy.pem", "proxy.key"] {
+            fs::remove_file(roots.etc().join(name)).unwrap();
+        }
+        create_self_signed(
+            &roots.etc().join("proxy.pem"),
+            &roots.etc().join("proxy.key"),
+            "anna.example",
+        )
+        .unwrap();
+        assert!(store.reload_if_changed().unwrap());
+        assert_ne!(store.current().fingerprint(), before.fingerprint());
+    }
+
+    #[test]
+    fn a_broken_certificate_does_not_replace_a_working_one() {
+        let (_dir, roots) = fresh();
+        let store = CertificateStore::open(&roots, "elsa").unwrap();
+        let before = store.current();
+        fs::write(roots.etc().join("proxy.pem"), b"nothing of use").unwrap();
+        assert!(store.reload_if_changed().is_err());
+        assert!(
+            !store.reload_if_changed().unwrap(),
+            "the same fault is reported once"
+        );
+        assert_eq!(store.current().fingerprint(), before.fingerprint());
+    }
+
+    #[test]
+    fn a_stock_certificate_and_key_are_used_as_they_are() {
+        use base64::Engine;
+        let (_dir, roots) = fresh();
+        let stock = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/pbs-4.2.3/etc-proxmox-backup"
+        ));
+        fs::copy(stock.join("proxy.pem"), roots.etc().join("proxy.pem")).unwrap();
+        let wrapped: String = fs::read_to_string(stock.join("proxy.key.b64"))
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        let key = base64::engine::general_purpose::STANDARD
+            .decode(wrapped)
+            .unwrap();
+        fs::write(roots.etc().join("proxy.key"), key).unwrap();
+        let store = CertificateStore::open(&roots, "vm").unwrap();
+        assert_eq!(
+            store.current().fingerprint().to_string(),
+            "d8:10:6d:8a:b8:42:73:2c:e3:dd:dd:3d:7d:56:75:68:26:f3:6d:54:8e:3b:65:fb:d6:4b:a5:7b:d5:10:54:5e"
+        );
+    }
+}

@@ -4,7 +4,9 @@
 //! It must never touch `/etc/proxmox-backup`, the user's own configuration, or a process that it did
 //! not start itself.
 
+pub mod ping;
 pub mod random;
+pub mod scratch;
 pub mod server;
 pub mod stock;
 pub mod tree;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::server_process::ServerProcess;
+use crate::server_process::{ServerProcess, private_directory, succeeded};
 use crate::tree_compare::{Aspects, Comparison, compare};
 
 /// The port that the stock server and ours use.
@@ -60,17 +60,26 @@ pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
         println!("{USAGE}");
         return Ok(ExitCode::SUCCESS);
     };
-    let state = tempfile::Builder::new().prefix("backstop-demo-").tempdir().context("creating a throw-away directory")?;
+    let state = private_directory("backstop-demo-").context("creating a throw-away directory")?;
     let root = state.path().join("root");
-    println!("Backstop demo. Everything is below {} and is removed at the end.", state.path().display());
+    println!(
+        "Backstop demo. Everything is below {} and is removed at the end.",
+        state.path().display()
+    );
 
     let address = free_address()?;
     if address.port() != DEFAULT_PORT {
-        println!("Port {DEFAULT_PORT} is taken on this machine, so the server listens on port {}.", address.port());
+        println!(
+            "Port {DEFAULT_PORT} is taken on this machine, so the server listens on port {}.",
+            address.port()
+        );
     }
     let binary = std::env::current_exe().context("finding this program")?;
     let mut server = ServerProcess::start(&binary, &root, address)?;
-    println!("The server runs at https://{} with a new self-signed certificate.", server.address);
+    println!(
+        "The server runs at https://{} with a new self-signed certificate.",
+        server.address
+    );
 
     let same = show(&server, &options.path, state.path())?;
     if !same {
@@ -86,18 +95,26 @@ pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
 
 /// Reads the command line. `None` asks for help.
 fn parse(arguments: &[OsString]) -> Result<Option<Options>> {
-    let mut options = Options { once: false, path: default_path()? };
+    let mut options = Options {
+        once: false,
+        path: default_path()?,
+    };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.to_str() {
             Some("--once") => options.once = true,
-            Some("--path") => options.path = words.next().context("--path needs a directory")?.into(),
+            Some("--path") => {
+                options.path = words.next().context("--path needs a directory")?.into()
+            }
             Some("--help" | "-h") => return Ok(None),
             _ => bail!("demo does not know the argument {word:?}\n\n{USAGE}"),
         }
     }
     if !options.path.is_dir() {
-        bail!("cannot back up {}: it is not a directory", options.path.display());
+        bail!(
+            "cannot back up {}: it is not a directory",
+            options.path.display()
+        );
     }
     Ok(Some(options))
 }
@@ -119,14 +136,27 @@ fn free_address() -> Result<SocketAddr> {
             return Ok(address);
         }
     }
-    bail!("no free port between {DEFAULT_PORT} and {} on {}", DEFAULT_PORT + PORTS_TRIED - 1, Ipv4Addr::LOCALHOST)
+    bail!(
+        "no free port between {DEFAULT_PORT} and {} on {}",
+        DEFAULT_PORT + PORTS_TRIED - 1,
+        Ipv4Addr::LOCALHOST
+    )
 }
 
 /// Shows backup, list, deduplication, encryption and restore. Returns whether all was restored as it was.
 fn show(server: &ServerProcess, source: &Path, state: &Path) -> Result<bool> {
     heading("A datastore");
     let datastore = state.join("datastore");
-    tool(server, "manager", &["datastore".as_ref(), "create".as_ref(), DATASTORE.as_ref(), datastore.as_os_str()])?;
+    tool(
+        server,
+        "manager",
+        &[
+            "datastore".as_ref(),
+            "create".as_ref(),
+            DATASTORE.as_ref(),
+            datastore.as_os_str(),
+        ],
+    )?;
 
     let mut spec = OsString::from("source.pxar:");
     spec.push(source);
@@ -139,20 +169,47 @@ fn show(server: &ServerProcess, source: &Path, state: &Path) -> Result<bool> {
 
     heading("Encrypted: the server never sees the key");
     let key = state.join("key.json");
-    tool(server, "client", &["key".as_ref(), "create".as_ref(), "--kdf".as_ref(), "none".as_ref(), key.as_os_str()])?;
+    tool(
+        server,
+        "client",
+        &[
+            "key".as_ref(),
+            "create".as_ref(),
+            "--kdf".as_ref(),
+            "none".as_ref(),
+            key.as_os_str(),
+        ],
+    )?;
     let keyfile = [OsStr::new("--keyfile"), key.as_os_str()];
-    steps.push(backup(server, "encrypted", "demo-encrypted", &spec, &keyfile)?);
+    steps.push(backup(
+        server,
+        "encrypted",
+        "demo-encrypted",
+        &spec,
+        &keyfile,
+    )?);
 
     heading("What the datastore holds");
     tool(server, "client", &["snapshot".as_ref(), "list".as_ref()])?;
 
     heading("Restore, and compare with the source");
     let plain = restore(server, source, &state.join("restored"), "demo", &[])?;
-    let encrypted = restore(server, source, &state.join("restored-encrypted"), "demo-encrypted", &keyfile)?;
+    let encrypted = restore(
+        server,
+        source,
+        &state.join("restored-encrypted"),
+        "demo-encrypted",
+        &keyfile,
+    )?;
 
     heading("Summary");
-    summary(&steps, &[("restore", &plain), ("restore encrypted", &encrypted)]);
-    let same = [&plain, &encrypted].iter().all(|restored| restored.comparison.differences.is_empty());
+    summary(
+        &steps,
+        &[("restore", &plain), ("restore encrypted", &encrypted)],
+    );
+    let same = [&plain, &encrypted]
+        .iter()
+        .all(|restored| restored.comparison.differences.is_empty());
     if same {
         println!(
             "\nBoth restores equal the source: {} entries, {} of content, byte for byte, with their metadata.",
@@ -160,22 +217,44 @@ fn show(server: &ServerProcess, source: &Path, state: &Path) -> Result<bool> {
             size(plain.comparison.bytes)
         );
     } else {
-        for difference in plain.comparison.differences.iter().chain(&encrypted.comparison.differences) {
+        for difference in plain
+            .comparison
+            .differences
+            .iter()
+            .chain(&encrypted.comparison.differences)
+        {
             eprintln!("DIFFERENT: {difference}");
         }
-        eprintln!("The restore differs from the source (or the source changed while the demo ran).");
+        eprintln!(
+            "The restore differs from the source (or the source changed while the demo ran)."
+        );
     }
     Ok(same)
 }
 
 /// Runs one backup and reads from its manifest what it did.
-fn backup(server: &ServerProcess, name: &'static str, id: &str, spec: &OsStr, options: &[&OsStr]) -> Result<Step> {
-    let mut arguments = vec![OsStr::new("backup"), spec, "--backup-id".as_ref(), id.as_ref()];
+fn backup(
+    server: &ServerProcess,
+    name: &'static str,
+    id: &str,
+    spec: &OsStr,
+    options: &[&OsStr],
+) -> Result<Step> {
+    let mut arguments = vec![
+        OsStr::new("backup"),
+        spec,
+        "--backup-id".as_ref(),
+        id.as_ref(),
+    ];
     for skipped in ["--exclude=/target", "--exclude=/.git"] {
         arguments.push(skipped.as_ref());
     }
     arguments.extend(options);
-    if let Some(last) = snapshots(server, id)?.iter().filter_map(|item| item["backup-time"].as_i64()).max() {
+    if let Some(last) = snapshots(server, id)?
+        .iter()
+        .filter_map(|item| item["backup-time"].as_i64())
+        .max()
+    {
         wait_until_after(last);
     }
     let start = Instant::now();
@@ -189,10 +268,14 @@ fn backup(server: &ServerProcess, name: &'static str, id: &str, spec: &OsStr, op
     let group = format!("host/{id}");
     let mut command = server.command("client", DATASTORE);
     command.args(["restore", &group, "index.json", "-"]);
-    let manifest = crate::server_process::succeeded(&command.output()?)?;
+    let manifest = succeeded(&command.output()?)?;
     let manifest: Value = serde_json::from_str(&manifest).context("reading the manifest")?;
     let stats = &manifest["unprotected"]["chunk_upload_stats"];
-    let number = |key: &str| stats[key].as_u64().with_context(|| format!("no {key} in the manifest"));
+    let number = |key: &str| {
+        stats[key]
+            .as_u64()
+            .with_context(|| format!("no {key} in the manifest"))
+    };
     Ok(Step {
         name,
         size: newest["size"].as_u64().unwrap_or(0),
@@ -206,7 +289,9 @@ fn backup(server: &ServerProcess, name: &'static str, id: &str, spec: &OsStr, op
 fn wait_until_after(second: i64) {
     let next = Duration::from_secs(u64::try_from(second).unwrap_or(0) + 1);
     while let Ok(now) = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
-        let Some(rest) = next.checked_sub(now).filter(|rest| !rest.is_zero()) else { break };
+        let Some(rest) = next.checked_sub(now).filter(|rest| !rest.is_zero()) else {
+            break;
+        };
         std::thread::sleep(rest.min(Duration::from_secs(1)));
     }
 }
@@ -215,12 +300,15 @@ fn wait_until_after(second: i64) {
 fn snapshots(server: &ServerProcess, id: &str) -> Result<Vec<Value>> {
     let mut command = server.command("client", DATASTORE);
     command.args(["snapshot", "list", "--output-format", "json"]);
-    let text = crate::server_process::succeeded(&command.output()?)?;
+    let text = succeeded(&command.output()?)?;
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
     let items: Vec<Value> = serde_json::from_str(&text).context("reading the list of snapshots")?;
-    Ok(items.into_iter().filter(|item| item["backup-id"].as_str() == Some(id)).collect())
+    Ok(items
+        .into_iter()
+        .filter(|item| item["backup-id"].as_str() == Some(id))
+        .collect())
 }
 
 /// One restore and how it compares with its source.
@@ -230,27 +318,57 @@ struct Restored {
 }
 
 /// Restores the newest snapshot of a group and compares it with the source.
-fn restore(server: &ServerProcess, source: &Path, target: &Path, id: &str, options: &[&OsStr]) -> Result<Restored> {
+fn restore(
+    server: &ServerProcess,
+    source: &Path,
+    target: &Path,
+    id: &str,
+    options: &[&OsStr],
+) -> Result<Restored> {
     let group = format!("host/{id}");
-    let mut arguments = vec![OsStr::new("restore"), group.as_ref(), "source.pxar".as_ref(), target.as_os_str()];
+    let mut arguments = vec![
+        OsStr::new("restore"),
+        group.as_ref(),
+        "source.pxar".as_ref(),
+        target.as_os_str(),
+    ];
     arguments.extend(options);
     let start = Instant::now();
     tool(server, "client", &arguments)?;
     let time = start.elapsed();
     // the list of exclusions is stored in the archive; it is not part of the source
-    let skip: Vec<&str> = SKIPPED.iter().copied().chain([".pxarexclude-cli"]).collect();
+    let skip: Vec<&str> = SKIPPED
+        .iter()
+        .copied()
+        .chain([".pxarexclude-cli"])
+        .collect();
     let ownership = rustix::process::geteuid().is_root();
-    let comparison = compare(source, target, Aspects { ownership, top_directory: true, skip: &skip })
-        .with_context(|| format!("comparing {} with {}", source.display(), target.display()))?;
+    let comparison = compare(
+        source,
+        target,
+        Aspects {
+            ownership,
+            top_directory: true,
+            skip: &skip,
+        },
+    )
+    .with_context(|| format!("comparing {} with {}", source.display(), target.display()))?;
     Ok(Restored { time, comparison })
 }
 
 /// Runs one tool, shows its command line, and lets it write to the terminal.
 fn tool(server: &ServerProcess, tool: &str, arguments: &[&OsStr]) -> Result<()> {
-    let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+    let words: Vec<_> = arguments
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
     println!("$ backstop {tool} {}", words.join(" "));
     std::io::stdout().flush()?;
-    let status = server.command(tool, DATASTORE).args(arguments).status().context("starting the tool")?;
+    let status = server
+        .command(tool, DATASTORE)
+        .args(arguments)
+        .status()
+        .context("starting the tool")?;
     if !status.success() {
         bail!("`backstop {tool} {}` failed: {status}", words.join(" "));
     }
@@ -263,7 +381,10 @@ fn heading(text: &str) {
 
 /// Prints what each step moved, and how fast.
 fn summary(steps: &[Step], restores: &[(&str, &Restored)]) {
-    println!("{:<18} {:>12} {:>12} {:>12} {:>8} {:>9} {:>14}", "", "source", "sent", "stored", "ratio", "time", "throughput");
+    println!(
+        "{:<18} {:>12} {:>12} {:>12} {:>8} {:>9} {:>14}",
+        "", "source", "sent", "stored", "ratio", "time", "throughput"
+    );
     for step in steps {
         let ratio = match step.stored {
             0 => "-".to_string(),
@@ -305,7 +426,11 @@ fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit = next;
     }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 /// Bytes in one second of `time`.
@@ -323,9 +448,12 @@ fn stay_up(server: &ServerProcess) -> Result<()> {
     println!("    export PBS_REPOSITORY={}", server.repository(DATASTORE));
     println!("    export PBS_FINGERPRINT={}", server.fingerprint);
     println!("    {} client snapshot list", server.binary.display());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             result = tokio::signal::ctrl_c() => result,
             _ = terminate.recv() => Ok(()),

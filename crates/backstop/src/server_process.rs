@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -97,7 +98,8 @@ impl ServerProcess {
             fingerprint: String::new(),
             password,
             root: root.into(),
-            home: tempfile::tempdir().context("creating a home directory for the tools")?,
+            home: private_directory("backstop-home-")
+                .context("creating a home directory for the tools")?,
         };
         let info = server.ok("manager", &["cert", "info"])?;
         server.fingerprint = info
@@ -186,6 +188,19 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A temporary directory that only its owner can look into.
+///
+/// # Errors
+///
+/// When it cannot be created.
+pub fn private_directory(prefix: &str) -> std::io::Result<TempDir> {
+    let mode = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(mode)
+        .tempdir()
 }
 
 /// What a successful program wrote to standard output.

@@ -1,0 +1,78 @@
+//! `proxmox-backup-manager`: sets an installation up. It works on the configuration files themselves,
+//! under their locks, and asks the running server only for what needs one.
+
+mod acl;
+mod cert;
+mod datastore;
+mod garbage_collection;
+mod local_server;
+mod settings;
+mod task;
+mod user;
+
+use std::process::ExitCode;
+
+use backstop_server::config::ConfigStore;
+
+use crate::command::{Arguments, Command, Group, Parameter, Program};
+use crate::installation;
+use crate::output::{self, Format, OUTPUT_FORMAT};
+
+/// The configuration of the installation. A new installation gets its directories; if they cannot
+/// be made, whoever needs them will say so.
+fn configuration() -> ConfigStore {
+    let roots = installation::roots();
+    if !roots.etc().exists() {
+        let _ = roots.create_directories();
+    }
+    ConfigStore::new(roots.etc())
+}
+
+/// The program under the name that it was called by.
+pub fn program(name: String) -> Program {
+    Program {
+        name,
+        root: Group::new()
+            .group("acl", acl::commands())
+            .group("cert", cert::commands())
+            .group("datastore", datastore::commands())
+            .group("garbage-collection", garbage_collection::commands())
+            .group("task", task::commands())
+            .group("user", user::commands())
+            .command("versions", versions_command()),
+        aliases: &[],
+    }
+}
+
+fn versions_command() -> Command {
+    Command::new("Show the version of the server.", versions)
+        .option(Parameter::flag("verbose", "Also show what else belongs to it.").default("false"))
+        .option(OUTPUT_FORMAT)
+}
+
+fn versions(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (level, release) = crate::client_commands::session::LEVEL;
+    let version = format!("{level}.{release}");
+    let answer = serde_json::json!([{
+        "Package": "proxmox-backup-server",
+        "Version": version,
+        "OldVersion": version,
+        "ExtraInfo": format!("running version: {version}"),
+        "Arch": std::env::consts::ARCH,
+        "Description": "Backstop, which serves the interface of this version",
+        "Origin": "Backstop",
+        "Priority": "optional",
+        "Section": "admin",
+        "Title": "Backstop",
+    }]);
+    match Format::of(arguments)?.json(&answer) {
+        Some(text) => output::out(&text),
+        None => output::out(&format!(
+            "proxmox-backup-server {version} running version: {version}\n"
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! The manager without a server: the real program on configuration files below a directory of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// An installation below a temporary directory.
+struct Installation(tempfile::TempDir);
+
+impl Installation {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// With the configuration of a stock server.
+    fn with_stock_configuration() -> Self {
+        let installation = Self::new();
+        let etc = installation.etc();
+        std::fs::create_dir_all(&etc).unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/fixtures/pbs-4.2.3/etc-proxmox-backup");
+        for entry in std::fs::read_dir(fixtures).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().is_file() {
+                std::fs::copy(entry.path(), etc.join(entry.file_name())).unwrap();
+            }
+        }
+        installation
+    }
+
+    fn etc(&self) -> PathBuf {
+        self.0.path().join("etc/proxmox-backup")
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_backstop"))
+            .arg("manager")
+            .args(words)
+            .env("BACKSTOP_ROOT", self.0.path())
+            .env("LANG", "C.UTF-8")
+            .env("TZ", "UTC")
+            .env_remove("LC_ALL")
+            .env_remove("LC_CTYPE")
+            .env_remove("PROXMOX_OUTPUT_FORMAT")
+            .env_remove("PROXMOX_OUTPUT_NO_BORDER")
+            .env_remove("PROXMOX_OUTPUT_NO_HEADER")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let words = [words, &["--output-format", "json"]].concat();
+        serde_json::from_str(&self.ok(&words)).unwrap()
+    }
+
+    /// The first line of standard error of a command that must fail.
+    fn refused(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(255), "{words:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        stderr.lines().next().unwrap_or_default().to_string()
+    }
+}
+
+/// What stock printed in a captured run.
+fn stock_output(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures/pbs-4.2.3/cli")
+        .join(name);
+    let capture: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    capture["stdout"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn the_configuration_of_a_stock_server_is_shown_as_stock_shows_it() {
+    let installation = Installation::with_stock_configuration();
+    for (words, capture) in [
+        (
+            ["datastore", "list"].as_slice(),
+            "062-manager-datastore-list-text.json",
+        ),
+        (&["user", "list"], "068-manager-user-list-text.json"),
+        (&["acl", "list"], "077-manager-acl-list-text.json"),
+        (&["cert", "info"], "061-manager-cert-info.json"),
+        (
+            &["user", "list-tokens", "fixture@pbs"],
+            "071-manager-user-list-tokens-fixture@pbs-text.json",
+        ),
+        (
+            &["user", "permissions", "fixture@pbs"],
+            "074-manager-user-permissions-fixture@pbs-text.json",
+        ),
+        (
+            &["datastore", "show", "store1", "--output-format", "json"],
+            "066-manager-datastore-show-store1-json.json",
+        ),
+    ] {
+        assert_eq!(
+            installation.ok(words),
+            stock_output(capture),
+            "{words:?} ({capture})"
+        );
+    }
+}
+
+#[test]
+fn a_new_installation_is_set_up_without_a_server() {
+    let installation = Installation::new();
+    let path = installation.0.path().join("data/store1");
+    let made = installation.ok(&["datastore", "create", "store1", path.to_str().unwrap()]);
+    assert!(made.starts_with("Chunkstore create: 1%\n"), "{made}");
+    assert!(made.ends_with("TASK OK\n"), "{made}");
+    assert!(path.join(".chunks/ffff").is_dir());
+
+    let user = "user-pve-01@pbs";
+    let acl_path = "/datastore/store1/pve-01";
+    for words in [
+        ["user", "create", user, "--password", "VerySecret1"].as_slice(),
+        &[
+            "acl",
+            "update",
+            acl_path,
+            "DatastoreBackup",
+            "--auth-id",
+            user,
+        ],
+        &[
+            "user",
+            "update",
+            user,
+            "--comment",
+            "for pve-01",
+            "--enable",
+            "0",
+        ],
+        &[
+            "datastore",
+            "update",
+            "store1",
+            "--gc-schedule",
+            "daily",
+            "--comment",
+            "first",
+        ],
+        &["datastore", "update", "store1", "--delete", "comment"],
+    ] {
+        assert_eq!(installation.ok(words), "", "{words:?}");
+    }
+    assert_eq!(
+        installation.json(&["user", "list"]),
+        serde_json::json!([{"userid": user, "comment": "for pve-01", "enable": false}])
+    );
+    assert_eq!(
+        installation.json(&["datastore", "show", "store1"]),
+        serde_json::json!({"name": "store1", "path": path.to_str().unwrap(), "gc-schedule": "daily"})
+    );
+    assert_eq!(installation.json(&["acl", "list"])[0]["path"], acl_path);
+
+    let shadow = installation.etc().join("shadow.json");
+    assert!(
+        !std::fs::read_to_string(&shadow)
+            .unwrap()
+            .contains("VerySecret1")
+    );
+    assert_eq!(shadow.metadata().unwrap().permissions().mode() & 0o077, 0);
+
+    installation.ok(&["user", "remove", user]);
+    assert_eq!(installation.ok(&["acl", "list"]), "");
+    installation.ok(&["datastore", "remove", "store1"]);
+    assert_eq!(installation.ok(&["datastore", "list"]), "");
+    assert!(path.join(".chunks").is_dir(), "the data must stay");
+}
+
+#[test]
+fn a_token_tells_its_secret_once() {
+    let installation = Installation::new();
+    let user = "backup@pbs";
+    installation.ok(&["user", "create", user, "--password", "VerySecret1"]);
+    let made = installation.ok(&["user", "generate-token", user, "tok1", "--comment", "x"]);
+    let made: Value = serde_json::from_str(made.strip_prefix("Result: ").unwrap()).unwrap();
+    assert_eq!(made["tokenid"], "backup@pbs!tok1");
+    let secret = made["value"].as_str().unwrap();
+    assert_eq!(secret.len(), 36);
+    let hashes = std::fs::read_to_string(installation.etc().join("token.shadow")).unwrap();
+    assert!(!hashes.contains(secret));
+    assert!(
+        !installation
+            .ok(&["user", "list-tokens", user])
+            .contains(secret)
+    );
+    assert_eq!(
+        installation.refused(&["user", "generate-token", user, "tok1"]),
+        "Error: token 'tok1' for user 'backup@pbs' already exists."
+    );
+    installation.ok(&["user", "delete-token", user, "tok1"]);
+    assert_eq!(installation.ok(&["user", "list-tokens", user]), "");
+}
+
+#[test]
+fn refusals_have_the_words_of_stock() {
+    let installation = Installation::with_stock_configuration();
+    for (words, line) in [
+        (
+            ["datastore", "create", "store1", "/x"].as_slice(),
+            "Error: parameter verification failed - 'name': datastore 'store1' already exists.",
+        ),
+        (
+            &[
+                "acl",
+                "update",
+                "/nonsense",
+                "Admin",
+                "--auth-id",
+                "fixture@pbs",
+            ],
+            "Error: invalid acl path '/nonsense'.",
+        ),
+        (
+            &[
+                "acl",
+                "update",
+                "/datastore/store1",
+                "Admin",
+                "--auth-id",
+                "nobody@pbs",
+            ],
+            "Error: no such user.",
+        ),
+        (
+            &["user", "create", "short@pbs", "--password", "short"],
+            "Error: parameter verification failed - 'password': value must be at least 8 characters long",
+        ),
+        (&["nope"], "Error: no such command 'nope'"),
+        (&[], "Error: no command specified."),
+        (
+            &["datastore", "show", "nope"],
+            "Error: no such datastore 'nope'",
+        ),
+    ] {
+        assert_eq!(installation.refused(words), line, "{words:?}");
+    }
+}
+
+#[test]
+fn what_needs_the_server_says_so() {
+    let installation = Installation::new();
+    let line = installation.refused(&["garbage-collection", "start", "store1"]);
+    assert!(line.contains("needs the server"), "{line}");
+}
+
+#[test]
+fn recorded_tasks_are_listed_and_shown_without_a_server() {
+    let installation = Installation::new();
+    let tasks = installation.0.path().join("var/log/proxmox-backup/tasks");
+    let ok = "UPID:vm:00007067:000CF758:00000001:6B00CC76:prune:store1:root@pam:";
+    let failed = "UPID:vm:00007067:000CF758:00000002:6B00CC77:verify:store1:root@pam:";
+    std::fs::create_dir_all(tasks.join("58")).unwrap();
+    let list = format!("{ok} 6B00CC78 OK\n{failed} 6B00CC79 it broke\n");
+    std::fs::write(tasks.join("archive"), list).unwrap();
+    for (upid, end) in [(ok, "OK"), (failed, "ERROR: it broke")] {
+        let time = "2026-11-20T22:36:30+00:00";
+        let log = format!("{time}: at work\n{time}: TASK {end}\n");
+        std::fs::write(tasks.join("58").join(upid), log).unwrap();
+    }
+
+    assert_eq!(installation.ok(&["task", "list"]), "", "none runs");
+    let all = installation.json(&["task", "list", "--all", "--limit", "20"]);
+    assert_eq!(all[0]["upid"], failed, "newest first");
+    assert_eq!(all[0]["status"], "it broke");
+    assert_eq!(all[1]["status"], "OK");
+    let one = installation.json(&["task", "list", "--all", "--limit", "1"]);
+    assert_eq!(one.as_array().unwrap().len(), 1);
+
+    assert_eq!(installation.ok(&["task", "log", ok]), "at work\nTASK OK\n");
+    assert_eq!(
+        installation.refused(&["task", "log", failed]),
+        "Error: task failed (status it broke)"
+    );
+}
+
+#[test]
+fn help_goes_to_standard_output_and_names_all_options() {
+    let installation = Installation::new();
+    for words in [
+        ["datastore", "create", "--help"].as_slice(),
+        &["help", "datastore", "create"],
+        &["datastore", "create", "x", "-h"],
+    ] {
+        let text = installation.ok(words);
+        assert!(
+            text.starts_with("Usage: backstop manager datastore create <name> <path> [OPTIONS]\n"),
+            "{text}"
+        );
+        assert!(text.contains("--gc-schedule <string>"), "{text}");
+    }
+    assert!(
+        installation
+            .ok(&["--help"])
+            .contains("backstop manager user list [OPTIONS]\n")
+    );
+}

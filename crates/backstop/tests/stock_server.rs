@@ -1,0 +1,328 @@
+//! Our client against the stock server, and one datastore in the hands of both servers.
+//!
+//! Runs where `BACKSTOP_STOCK_BIN` names a folder with the stock programs, as root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use testbed::server::{ServerProcess, succeeded};
+use testbed::stock::StockServer;
+use testbed::tree;
+use testbed::tree_compare::{Aspects, compare};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_backstop");
+
+struct World {
+    stock: StockServer,
+    dir: tempfile::TempDir,
+    scratch: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let scratch = testbed::scratch::directory().unwrap();
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let stock = StockServer::start(&scratch.path().join("stock/store1")).unwrap()?;
+        Some(Self {
+            stock,
+            dir,
+            scratch,
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn spec(&self, archive: &str, name: &str) -> OsString {
+        let mut spec = OsString::from(format!("{archive}:"));
+        spec.push(self.path(name));
+        spec
+    }
+
+    /// Our client against the stock server; both of its outputs.
+    fn ours<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
+        let output = self
+            .stock
+            .command(Path::new(BINARY))
+            .arg("client")
+            .args(arguments)
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap();
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    }
+
+    /// The stock client against the stock server.
+    fn theirs<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
+        let output = self
+            .stock
+            .stock_command("proxmox-backup-client")
+            .args(arguments)
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap();
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    }
+
+    fn assert_same(&self, source: &str, target: &str) {
+        let aspects = Aspects {
+            ownership: true,
+            top_directory: true,
+            skip: &[],
+        };
+        let result = compare(&self.path(source), &self.path(target), aspects).unwrap();
+        assert_eq!(result.differences, Vec::<String>::new());
+    }
+}
+
+fn backup<'a>(specs: &'a [OsString], rest: &[&'a str]) -> Vec<&'a OsStr> {
+    let mut words = vec![OsStr::new("backup")];
+    words.extend(specs.iter().map(OsString::as_os_str));
+    words.extend(rest.iter().map(|word| OsStr::new(*word)));
+    words
+}
+
+#[test]
+fn our_client_backs_up_to_a_stock_server_and_either_client_restores() {
+    let Some(world) = World::new() else { return };
+    fs::create_dir(world.path("source")).unwrap();
+    tree::every_kind(&world.path("source")).unwrap();
+    tree::image(&world.path("disk"), 5, 21).unwrap();
+    let key = world.path("key.json");
+    world.ours(&[
+        OsStr::new("key"),
+        "create".as_ref(),
+        "--kdf".as_ref(),
+        "none".as_ref(),
+        key.as_os_str(),
+    ]);
+    let key = key.to_str().unwrap();
+    let specs = [
+        world.spec("root.pxar", "source"),
+        world.spec("drive.img", "disk"),
+    ];
+    for (number, mode) in ["legacy", "data", "metadata"].into_iter().enumerate() {
+        for encrypted in [false, true] {
+            let id = format!("id-{number}-{encrypted}");
+            let key_options = if encrypted {
+                vec!["--keyfile", key]
+            } else {
+                vec![]
+            };
+            for time in ["1700000001", "1700000002"] {
+                let mut options = vec![
+                    "--backup-id",
+                    &id,
+                    "--backup-time",
+                    time,
+                    "--change-detection-mode",
+                    mode,
+                ];
+                options.extend(&key_options);
+                let log = world.ours(&backup(&specs, &options));
+                if time == "1700000002" {
+                    assert!(log.contains("drive.img: had to backup 0 B"), "{log}");
+                }
+            }
+            let group = format!("host/{id}");
+            for theirs in [true, false] {
+                let target = format!("target-{id}-{theirs}");
+                let run = |archive: &str, path: &Path| {
+                    let mut arguments = vec!["restore", &group, archive, path.to_str().unwrap()];
+                    arguments.extend(&key_options);
+                    if theirs {
+                        world.theirs(&arguments)
+                    } else {
+                        world.ours(&arguments)
+                    }
+                };
+                run("root.pxar", &world.path(&target));
+                world.assert_same("source", &target);
+                let image = world.path(&format!("{target}.img"));
+                run("drive.img", &image);
+                assert!(fs::read(image).unwrap() == fs::read(world.path("disk")).unwrap());
+            }
+        }
+    }
+    let verify = world
+        .stock
+        .stock_command("proxmox-backup-manager")
+        .args(["verify", "store1"])
+        .output()
+        .unwrap();
+    let text = succeeded(&verify).unwrap();
+    assert!(!text.contains("failed"), "{text}");
+}
+
+#[test]
+fn our_client_lists_prunes_and_manages_a_stock_server() {
+    let Some(world) = World::new() else { return };
+    tree::mixed(&world.path("source"), 21, 120, 4).unwrap();
+    let specs = [world.spec("root.pxar", "source")];
+    world.ours(&["login"]);
+    for time in ["1700000001", "1700086401", "1700172801", "1700172901"] {
+        world.ours(&backup(
+            &specs,
+            &["--backup-id", "x", "--backup-time", time],
+        ));
+    }
+    for arguments in [
+        vec!["snapshot", "list"],
+        vec!["snapshot", "list", "--output-format", "json-pretty"],
+        vec!["list"],
+        vec!["snapshot", "files", "host/x/2023-11-14T22:13:21Z"],
+        vec!["status", "--output-format", "json"],
+        vec!["namespace", "list"],
+    ] {
+        // standard output is the same text as the stock client's
+        let ours = world
+            .stock
+            .command(Path::new(BINARY))
+            .arg("client")
+            .args(&arguments)
+            .output()
+            .unwrap();
+        let theirs = world
+            .stock
+            .stock_command("proxmox-backup-client")
+            .args(&arguments)
+            .output()
+            .unwrap();
+        assert_eq!(
+            succeeded(&ours).unwrap(),
+            succeeded(&theirs).unwrap(),
+            "{arguments:?}"
+        );
+    }
+    assert!(
+        world
+            .ours(&["catalog", "dump", "host/x/2023-11-14T22:13:21Z"])
+            .contains("file-000101")
+    );
+    let pruned = world.ours(&["prune", "host/x", "--keep-daily", "2"]);
+    assert_eq!(pruned.matches("keep").count(), 2, "{pruned}");
+    assert!(world.ours(&["garbage-collect"]).contains("TASK OK"));
+    world.ours(&["namespace", "create", "team"]);
+    world.ours(&backup(&specs, &["--backup-id", "x", "--ns", "team"]));
+    world.ours(&["namespace", "delete", "team", "--delete-groups", "true"]);
+    assert!(
+        world
+            .ours(&["benchmark"])
+            .contains("TLS (maximal backup upload speed)")
+    );
+    assert!(world.ours(&["version"]).contains("server version: 4.2"));
+    assert!(world.ours(&["server-identity"]).contains("pbs-instance-id"));
+    world.ours(&["logout"]);
+}
+
+#[test]
+fn a_datastore_of_either_server_is_opened_verified_and_restored_by_the_other() {
+    let Some(world) = World::new() else { return };
+    tree::mixed(&world.path("source"), 21, 120, 8).unwrap();
+    let specs = [world.spec("root.pxar", "source")];
+
+    // ours, opened by the stock server
+    let root = world.scratch.path().join("root");
+    let ours = ServerProcess::with_datastore(Path::new(BINARY), &root).unwrap();
+    let mut command = ours.command("client", "store1");
+    succeeded(
+        &command
+            .args(backup(&specs, &["--backup-id", "by-us"]))
+            .output()
+            .unwrap(),
+    )
+    .unwrap();
+    drop(ours);
+    let copied = world.scratch.path().join("copied");
+    let run = |program: &str, arguments: &[&OsStr]| {
+        let output = std::process::Command::new(program)
+            .args(arguments)
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap();
+    };
+    run(
+        "cp",
+        &[
+            "-a".as_ref(),
+            root.join("datastore/store1").as_os_str(),
+            copied.as_os_str(),
+        ],
+    );
+    run(
+        "chown",
+        &["-R".as_ref(), "backup:backup".as_ref(), copied.as_os_str()],
+    );
+    let manager = |arguments: &[&OsStr]| {
+        let output = world
+            .stock
+            .stock_command("proxmox-backup-manager")
+            .args(arguments)
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap()
+    };
+    let create: [&OsStr; 5] = [
+        "datastore".as_ref(),
+        "create".as_ref(),
+        "ours".as_ref(),
+        copied.as_os_str(),
+        "--reuse-datastore=true".as_ref(),
+    ];
+    manager(&create);
+    manager(&["verify".as_ref(), "ours".as_ref()]);
+    let mut restore = world.stock.stock_command("proxmox-backup-client");
+    restore.env("PBS_REPOSITORY", "admin@pbs@127.0.0.1:ours");
+    restore
+        .args(["restore", "host/by-us", "root.pxar"])
+        .arg(world.path("by-them"));
+    succeeded(&restore.output().unwrap()).unwrap();
+    world.assert_same("source", "by-them");
+
+    // theirs, opened by our server
+    world.theirs(&backup(&specs, &["--backup-id", "by-them"]));
+    let copied = world.scratch.path().join("copied-stock");
+    run(
+        "cp",
+        &[
+            "-a".as_ref(),
+            world.scratch.path().join("stock/store1").as_os_str(),
+            copied.as_os_str(),
+        ],
+    );
+    let ours = ServerProcess::start(
+        Path::new(BINARY),
+        &world.scratch.path().join("root2"),
+        ([127, 0, 0, 1], 0).into(),
+    )
+    .unwrap();
+    let create: [&OsStr; 5] = [
+        "datastore".as_ref(),
+        "create".as_ref(),
+        "store1".as_ref(),
+        copied.as_os_str(),
+        "--reuse-datastore=true".as_ref(),
+    ];
+    ours.ok("manager", &create).unwrap();
+    let mut restore = ours.command("client", "store1");
+    restore
+        .args(["restore", "host/by-them", "root.pxar"])
+        .arg(world.path("by-us"));
+    succeeded(&restore.output().unwrap()).unwrap();
+    world.assert_same("source", "by-us");
+}

@@ -14,6 +14,9 @@ const MEMORY_LIMIT_MIB: u32 = 1024;
 /// Longest time that one input may take, seconds.
 const INPUT_TIMEOUT_S: u32 = 10;
 
+/// Largest file that is taken as a sample.
+const MAX_SEED: u64 = 64 << 10;
+
 /// Runs the targets named in `args` (all when none is named), each for `--seconds N`.
 ///
 /// Returns whether no target found anything.
@@ -60,6 +63,7 @@ pub fn run(args: &[String]) -> Result<bool> {
         }
     }
 
+    seed(&root)?;
     let mut clean = true;
     for target in &chosen {
         println!("== {target} for {seconds} s");
@@ -85,6 +89,63 @@ pub fn run(args: &[String]) -> Result<bool> {
         }
     }
     Ok(clean)
+}
+
+/// Puts samples of the real formats into the corpora, so that the fuzzer need not find the magic numbers itself.
+fn seed(root: &Path) -> Result<()> {
+    for (target, suffix) in [
+        ("blob", ".blob"),
+        ("fidx", ".fidx"),
+        ("didx", ".didx"),
+        ("key_file", "enc-none.json"),
+        ("key_file", "enc-scrypt.json"),
+        ("config_file", ".cfg"),
+    ] {
+        copy_seeds(
+            &root.join("tests/fixtures"),
+            suffix,
+            &root.join("fuzz/corpus").join(target),
+        )?;
+    }
+    for target in ["pxar", "catalog", "manifest"] {
+        copy_seeds(
+            &root.join("fuzz/seeds").join(target),
+            "",
+            &root.join("fuzz/corpus").join(target),
+        )?;
+    }
+    Ok(())
+}
+
+/// Copies the small files below `from` whose names end in `suffix` into the folder `to`.
+fn copy_seeds(from: &Path, suffix: &str, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let meta = path.symlink_metadata()?;
+        if meta.is_dir() {
+            copy_seeds(&path, suffix, to)?;
+        } else if meta.len() <= MAX_SEED && name.ends_with(suffix) {
+            // equal names in different folders are different samples
+            let unique = format!("{:016x}-{name}", hash(&path));
+            std::fs::copy(&path, to.join(unique))
+                .with_context(|| format!("copying {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A number that tells paths apart.
+fn hash(path: &Path) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Whether `cargo fuzz` can be called.

@@ -1,0 +1,68 @@
+//! Benchmarks of the whole program, each printing ratios measured in one run on one machine.
+//!
+//! `cargo xtask bench NAME` builds everything with optimisation and runs this. Where `BACKSTOP_STOCK_BIN`
+//! names a folder with the stock programs (and the caller is root), they are measured beside ours.
+
+mod backup;
+mod bound;
+mod measure;
+mod ping;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+/// The benchmarks and what each measures.
+pub const BENCHMARKS: &[(&str, &str)] = &[(
+    "backup",
+    "first backup, unchanged backup and restore of a tree and an image; metadata mode on many files",
+)];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let Some(name) = words.next() else {
+        for (name, what) in BENCHMARKS {
+            println!("{name:10} {what}");
+        }
+        return Ok(());
+    };
+    let rest: Vec<String> = words.collect();
+    match name.as_str() {
+        "backup" => backup::run(&binary()?, &rest),
+        "bound" => {
+            let [path, kind] = rest.as_slice() else {
+                bail!("bound needs a path and a kind")
+            };
+            bound::Bound::print(path.as_ref(), kind)
+        }
+        "ping" => ping::run(&binary()?),
+        other => bail!("no such benchmark: {other}"),
+    }
+}
+
+/// The `backstop` program that was built beside this one.
+fn binary() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this program")?;
+    let path = own
+        .parent()
+        .context("this program has no folder")?
+        .join("backstop");
+    if !path.is_file() {
+        bail!(
+            "{} is missing: run the benchmarks with `cargo xtask bench`",
+            path.display()
+        );
+    }
+    Ok(path)
+}

@@ -333,6 +333,11 @@ fn restore(
         target.as_os_str(),
     ];
     arguments.extend(options);
+    // only root can give files to others
+    let ownership = rustix::process::geteuid().is_root();
+    if !ownership {
+        arguments.push("--ignore-ownership".as_ref());
+    }
     let start = Instant::now();
     tool(server, "client", &arguments)?;
     let time = start.elapsed();
@@ -342,7 +347,6 @@ fn restore(
         .copied()
         .chain([".pxarexclude-cli"])
         .collect();
-    let ownership = rustix::process::geteuid().is_root();
     let comparison = compare(
         source,
         target,

@@ -6,8 +6,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use testbed::server::{ServerProcess, succeeded};
 use testbed::stock::StockServer;
@@ -325,4 +327,129 @@ fn a_datastore_of_either_server_is_opened_verified_and_restored_by_the_other() {
         .arg(world.path("by-us"));
     succeeded(&restore.output().unwrap()).unwrap();
     world.assert_same("source", "by-us");
+}
+
+#[test]
+fn our_catalog_shell_restores_a_file_from_a_stock_server() {
+    let Some(world) = World::new() else { return };
+    tree::mixed(&world.path("source"), 21, 120, 4).unwrap();
+    let specs = [world.spec("root.pxar", "source")];
+    for mode in ["legacy", "data"] {
+        world.ours(&backup(
+            &specs,
+            &["--backup-id", mode, "--change-detection-mode", mode],
+        ));
+        let mut command = world.stock.command(Path::new(BINARY));
+        command.args([
+            "client",
+            "catalog",
+            "shell",
+            &format!("host/{mode}"),
+            "root.pxar",
+        ]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let target = world.path(&format!("shell-{mode}"));
+        let script = format!(
+            "cd folder-001\nselect file-000101\nrestore-selected {}\nexit\n",
+            target.display()
+        );
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(script.as_bytes())
+            .unwrap();
+        succeeded(&child.wait_with_output().unwrap()).unwrap();
+        let restored = fs::read(target.join("folder-001/file-000101")).unwrap();
+        assert!(restored == fs::read(world.path("source/folder-001/file-000101")).unwrap());
+    }
+}
+
+#[test]
+fn our_client_mounts_a_snapshot_of_a_stock_server() {
+    let Some(world) = World::new() else { return };
+    if !Path::new("/dev/fuse").exists() {
+        println!("skipped: mounting needs root and /dev/fuse");
+        return;
+    }
+    tree::mixed(&world.path("source"), 21, 120, 4).unwrap();
+    let specs = [world.spec("root.pxar", "source")];
+    world.ours(&backup(
+        &specs,
+        &["--backup-id", "x", "--change-detection-mode", "data"],
+    ));
+    let target = world.path("mounted");
+    fs::create_dir(&target).unwrap();
+    world.ours(&["mount", "host/x", "root.pxar", target.to_str().unwrap()]);
+    // the mount is in the namespace of the server
+    let inside = Path::new("/proc")
+        .join(world.stock.pid().to_string())
+        .join("root");
+    let seen = inside.join(target.strip_prefix("/").unwrap());
+    let aspects = Aspects {
+        ownership: true,
+        top_directory: true,
+        skip: &[],
+    };
+    let result = compare(&world.path("source"), &seen, aspects);
+    let unmounted = world
+        .stock
+        .command(Path::new("umount"))
+        .arg(&target)
+        .status()
+        .unwrap();
+    assert_eq!(result.unwrap().differences, Vec::<String>::new());
+    assert!(unmounted.success());
+}
+
+#[test]
+fn our_client_logs_in_to_a_stock_server_with_a_token() {
+    let Some(world) = World::new() else { return };
+    tree::mixed(&world.path("source"), 21, 20, 1).unwrap();
+    let manager = |arguments: &[&str]| {
+        let output = world
+            .stock
+            .stock_command("proxmox-backup-manager")
+            .args(arguments)
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap()
+    };
+    let reply = manager(&["user", "generate-token", "admin@pbs", "host1"]);
+    let secret = reply
+        .split("\"value\": \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_string();
+    manager(&[
+        "acl",
+        "update",
+        "/datastore/store1",
+        "DatastoreBackup",
+        "--auth-id",
+        "admin@pbs!host1",
+    ]);
+    let specs = [world.spec("root.pxar", "source")];
+    let target = world.path("target");
+    for arguments in [
+        backup(&specs, &["--backup-id", "x"]),
+        ["restore", "host/x", "root.pxar", target.to_str().unwrap()]
+            .map(OsStr::new)
+            .to_vec(),
+    ] {
+        let mut command = world.stock.command(Path::new(BINARY));
+        command
+            .env("PBS_REPOSITORY", "admin@pbs!host1@127.0.0.1:store1")
+            .env("PBS_PASSWORD", &secret);
+        succeeded(&command.arg("client").args(arguments).output().unwrap()).unwrap();
+    }
+    world.assert_same("source", "target");
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 
 use crate::error::{DatastoreError, Result};
+use crate::ownership;
 
 /// Mode of all files in a datastore.
 pub(crate) const FILE_MODE: u32 = 0o644;
@@ -72,6 +73,8 @@ impl AtomicFile {
         if let Some(file) = &started.file {
             rustix::fs::fchmod(file, Mode::from_raw_mode(FILE_MODE))
                 .map_err(DatastoreError::sys("set the mode of", &started.temporary))?;
+            ownership::inherit(file, &started.temporary)
+                .map_err(DatastoreError::io("set the owner of", &started.temporary))?;
         }
         Ok(started)
     }

@@ -6,7 +6,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use backstop_format::Digest;
@@ -377,7 +377,7 @@ fn make_dir(path: &Path) -> Result<()> {
 }
 
 fn make_dir_as_mask_allows(path: &Path) -> Result<()> {
-    match std::fs::DirBuilder::new().mode(DIR_MODE).create(path) {
+    match crate::ownership::create_dir(path, DIR_MODE) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map_err(DatastoreError::io("create directory", path)),
     }

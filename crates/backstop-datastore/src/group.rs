@@ -77,13 +77,13 @@ impl Datastore {
         self.require_namespace(namespace)?;
         let lock = self.lock_group(namespace, group)?;
         let path = self.group_path(namespace, group);
-        std::fs::create_dir_all(&path)
+        crate::ownership::create_dir_all(&path, 0o755)
             .map_err(DatastoreError::io("create group directory", &path))?;
         let file = path.join(OWNER);
         match OpenOptions::new().write(true).create_new(true).open(&file) {
             Ok(mut created) => {
-                created
-                    .write_all(format!("{owner}\n").as_bytes())
+                crate::ownership::inherit(&created, &file)
+                    .and_then(|()| created.write_all(format!("{owner}\n").as_bytes()))
                     .map_err(DatastoreError::io("write", &file))
                     // A group with an empty owner file could be neither used nor repaired by a later backup.
                     .inspect_err(|_| drop(std::fs::remove_file(&file)))?;

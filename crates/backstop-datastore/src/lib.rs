@@ -27,6 +27,7 @@ mod group;
 mod lock_file;
 mod manifest_file;
 mod namespace;
+pub mod ownership;
 mod page_cache;
 mod process_lock;
 mod prune;

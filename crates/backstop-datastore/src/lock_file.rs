@@ -3,8 +3,8 @@
 //!
 //! Lock order: group, snapshot, manifest.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{DatastoreError, Result};
+use crate::ownership;
 
 /// Longest name that is used as it is, in bytes, plus one.
 const LONG_NAME: usize = 255;
@@ -45,10 +46,7 @@ impl FileLock {
             reason,
         };
         if let Some(dir) = path.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(dir)
+            ownership::create_dir_all(dir, 0o755)
                 .map_err(DatastoreError::io("create lock directory", dir))?;
         }
         let file = OpenOptions::new()
@@ -58,6 +56,7 @@ impl FileLock {
             .mode(0o660)
             .open(&path)
             .map_err(DatastoreError::io("open lock file", &path))?;
+        ownership::inherit(&file, &path).map_err(DatastoreError::io("set the owner of", &path))?;
         let operation = match mode {
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,

@@ -100,7 +100,7 @@ impl Datastore {
         if path.exists() {
             return Err(DatastoreError::NamespaceExists(namespace.clone()));
         }
-        std::fs::create_dir_all(&path)
+        crate::ownership::create_dir_all(&path, 0o755)
             .map_err(DatastoreError::io("create namespace directory", &path))
     }
 

@@ -203,7 +203,7 @@ impl Datastore {
         let marker = self.snapshot_path(namespace, snapshot).join(PROTECTED);
         if protected {
             File::create(&marker)
-                .map(drop)
+                .and_then(|created| crate::ownership::inherit(&created, &marker))
                 .map_err(DatastoreError::io("create", &marker))
         } else {
             dir_listing::remove_file_if_present(&marker)

@@ -46,7 +46,7 @@ impl Datastore {
         let filesystem =
             File::open(self.path()).map_err(DatastoreError::io("open", self.path()))?;
         let lock = self.lock_snapshot_name(namespace, snapshot, LockMode::Exclusive)?;
-        match std::fs::create_dir(&path) {
+        match crate::ownership::create_dir(&path, 0o755) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(DatastoreError::SnapshotExists(snapshot.clone()));

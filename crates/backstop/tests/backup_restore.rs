@@ -532,3 +532,62 @@ fn a_master_key_opens_an_encrypted_backup_whose_key_is_lost() {
     world.restore("host/x", "rsa-encrypted.key", &escrow, &[]);
     assert_eq!(fs::metadata(&escrow).unwrap().len(), 512);
 }
+
+#[test]
+fn a_server_that_runs_as_root_leaves_a_datastore_to_its_owner() {
+    use std::os::unix::fs::MetadataExt;
+
+    if !testbed::is_root() {
+        println!("skipped: not root (ownership)");
+        return;
+    }
+    let world = World::new();
+    tree::mixed(&world.path("source"), 1, 20, 1).unwrap();
+    let store = world.server.root.join("datastore/store1");
+    let logs = world.server.root.join("var/log/proxmox-backup/tasks");
+    for dir in [&store, &logs] {
+        let status = std::process::Command::new("chown")
+            .args(["-R", "1234:2345"])
+            .arg(dir)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    world.client(&["namespace", "create", "team"]);
+    let spec = world.spec("root.pxar", "source");
+    world.backup(&spec, "x", 1_700_000_001, &["--ns", "team"]);
+    world.backup(&spec, "x", 1_700_000_002, &[]);
+    world.client(&[
+        "snapshot",
+        "protected",
+        "update",
+        "host/x/2023-11-14T22:13:22Z",
+        "true",
+    ]);
+    world.client(&[
+        "snapshot",
+        "notes",
+        "update",
+        "host/x/2023-11-14T22:13:22Z",
+        "a note",
+    ]);
+    world.client(&["garbage-collect"]);
+
+    let mut unvisited = vec![store, logs];
+    while let Some(path) = unvisited.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.gid()),
+            (1234, 2345),
+            "{}",
+            path.display()
+        );
+        if metadata.is_dir() {
+            unvisited.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+    }
+}

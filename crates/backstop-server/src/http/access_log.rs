@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
+use backstop_datastore::ownership;
+
 use hyper::StatusCode;
 use jiff::Zoned;
 
@@ -99,7 +101,10 @@ fn write_lines(path: &Path, receiver: &Receiver<Message>, dropped: &AtomicU64) {
             .create(true)
             .mode(0o640)
             .open(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()));
+            .and_then(|mut file| {
+                ownership::inherit(&file, path)?;
+                file.write_all(text.as_bytes())
+            });
         if let Err(err) = written {
             tracing::error!(path = %path.display(), %err, "unable to write log lines");
         }

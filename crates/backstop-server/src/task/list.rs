@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use backstop_datastore::ownership;
+
 use backstop_types::Upid;
 use rustix::fs::{FlockOperation, flock};
 
@@ -136,6 +138,7 @@ impl TaskList {
             .mode(0o660)
             .open(&path)
             .map_err(TaskError::file("open", &path))?;
+        ownership::inherit(&file, &path).map_err(TaskError::file("set the owner of", &path))?;
         let begin = Instant::now();
         loop {
             match flock(&file, operation) {
@@ -196,7 +199,10 @@ fn append(path: &Path, text: &str) -> Result<(), TaskError> {
         .create(true)
         .mode(0o660)
         .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|mut file| {
+            ownership::inherit(&file, path)?;
+            file.write_all(text.as_bytes())
+        })
         .map_err(TaskError::file("append to", path))
 }
 
@@ -206,6 +212,7 @@ fn replace(path: &Path, text: &str) -> Result<(), TaskError> {
     let write = || {
         fs::write(&temporary, text)?;
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o660))?;
+        ownership::inherit(&File::open(&temporary)?, &temporary)?;
         fs::rename(&temporary, path)
     };
     write().map_err(TaskError::file("write", path))

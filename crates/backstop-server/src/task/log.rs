@@ -1,9 +1,11 @@
 //! Task log files: written line by line, read in pages, and asked how the task ended.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use backstop_datastore::ownership;
 
 use backstop_types::Upid;
 use backstop_types::record::TaskState;
@@ -39,13 +41,14 @@ impl TaskLog {
     pub fn create(tasks: &Path, upid: &Upid) -> Result<Self, TaskError> {
         let path = path_of(tasks, upid);
         let folder = path.parent().unwrap_or(tasks);
-        fs::create_dir_all(folder).map_err(TaskError::file("create", folder))?;
+        ownership::create_dir_all(folder, 0o755).map_err(TaskError::file("create", folder))?;
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
             .mode(0o644)
             .open(&path)
             .map_err(TaskError::file("create", &path))?;
+        ownership::inherit(&file, &path).map_err(TaskError::file("set the owner of", &path))?;
         Ok(Self {
             path,
             file: Mutex::new(file),
@@ -157,6 +160,8 @@ pub fn read_page(path: &Path, start: u64, limit: u64) -> Result<LogPage, TaskErr
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::fs;
+
     use super::*;
 
     fn upid() -> Upid {

@@ -40,7 +40,7 @@ pub struct StockServer {
 }
 
 /// Password of `admin@pbs` on a stock server.
-const PASSWORD: &str = "stock-test-password";
+pub const PASSWORD: &str = "stock-test-password";
 
 /// What starts the server, inside its namespaces. `$1` is the folder of the programs, `$2` a scratch directory,
 /// `$3` the path of the datastore `store1`.

@@ -453,3 +453,80 @@ fn our_client_logs_in_to_a_stock_server_with_a_token() {
     }
     world.assert_same("source", "target");
 }
+
+#[test]
+fn the_installation_of_a_stock_server_is_taken_over_and_handed_back() {
+    let Some(world) = World::new() else { return };
+    tree::mixed(&world.path("source"), 21, 120, 4).unwrap();
+    let specs = [world.spec("root.pxar", "source")];
+    world.theirs(&backup(
+        &specs,
+        &["--backup-id", "x", "--backup-time", "1700000001"],
+    ));
+
+    // our server on the stock server's configuration and datastore, while the stock server rests
+    let theirs = Path::new("/proc")
+        .join(world.stock.pid().to_string())
+        .join("root/etc/proxmox-backup");
+    let root = world.path("root");
+    let etc = root.join("etc/proxmox-backup");
+    fs::create_dir_all(root.join("etc")).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&theirs, &etc])
+        .output()
+        .unwrap();
+    succeeded(&copied).unwrap();
+    let mut ours =
+        ServerProcess::start(Path::new(BINARY), &root, ([127, 0, 0, 1], 0).into()).unwrap();
+    assert_eq!(ours.fingerprint, world.stock.fingerprint);
+    ours.password = testbed::stock::PASSWORD.into();
+    let list = ours.ok("client", &["snapshot", "list"]).unwrap();
+    assert!(list.contains("host/x/2023-11-14T22:13:21Z"), "{list}");
+    let mut command = ours.command("client", "store1");
+    let output = command
+        .args(backup(
+            &specs,
+            &["--backup-id", "x", "--backup-time", "1700000002"],
+        ))
+        .output()
+        .unwrap();
+    succeeded(&output).unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("root.pxar: had to backup 0 B of"));
+    ours.stop().unwrap();
+    for name in [
+        "user.cfg",
+        "acl.cfg",
+        "datastore.cfg",
+        "shadow.json",
+        "proxy.pem",
+        "authkey.key",
+    ] {
+        assert!(
+            fs::read(theirs.join(name)).unwrap() == fs::read(etc.join(name)).unwrap(),
+            "{name} has changed"
+        );
+    }
+
+    // and back: what we wrote is restored, continued and removed
+    world.theirs(&[
+        "restore",
+        "host/x/2023-11-14T22:13:22Z",
+        "root.pxar",
+        world.path("back").to_str().unwrap(),
+    ]);
+    world.assert_same("source", "back");
+    let log = world.theirs(&backup(
+        &specs,
+        &["--backup-id", "x", "--backup-time", "1700000003"],
+    ));
+    assert!(log.contains("root.pxar: had to backup 0 B of"), "{log}");
+    world.theirs(&["snapshot", "forget", "host/x/2023-11-14T22:13:22Z"]);
+    assert_eq!(
+        world
+            .theirs(&["snapshot", "list"])
+            .matches("host/x/2023-11-")
+            .count(),
+        2
+    );
+}

@@ -49,6 +49,8 @@ fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .with_env_filter(EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info")))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // a closed standard error must not end the server
+        .log_internal_errors(false)
         .try_init();
     let mut options = ServerOptions::new(installation::roots());
     let listen = arguments.list("listen");

@@ -89,17 +89,14 @@ pub fn open_readable(
     params: &Params,
 ) -> Result<(DatastoreHandle, Namespace, Snapshot), ApiError> {
     let (store, ns, snapshot) = (store(params)?, namespace(params)?, snapshot(params)?);
-    let reach = Reach::of(
+    let (reach, datastore) = Reach::open(
         context,
         &store,
         &ns,
         Privileges::DATASTORE_READ,
         Privileges::DATASTORE_BACKUP,
+        Operation::Read,
     )?;
-    let datastore = context
-        .server()
-        .datastores()
-        .lookup(&store, Operation::Read)?;
     reach.check_group(&datastore, &ns, &snapshot.group)?;
     Ok((datastore, ns, snapshot))
 }

@@ -29,17 +29,14 @@ fn change_owner(context: &RequestContext, params: &Params) -> Result<Reply, ApiE
         group(params)?,
         new_owner(params)?,
     );
-    let reach = Reach::of(
+    let (reach, datastore) = Reach::open(
         context,
         &store,
         &ns,
         Privileges::DATASTORE_MODIFY,
         Privileges::DATASTORE_BACKUP,
+        Operation::Write,
     )?;
-    let datastore = context
-        .server()
-        .datastores()
-        .lookup(&store, Operation::Write)?;
     let caller = context.auth_id()?;
     let owner = datastore.owner(&ns, &group).map_err(super::not_found)?;
     if !reach.is_full() && !may_hand_over(caller, &owner, &new_owner) {

@@ -161,17 +161,14 @@ fn warn_if_kept(
 
 fn prune(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let (store, ns, group) = (store(params)?, namespace(params)?, group(params)?);
-    let reach = Reach::of(
+    let (reach, datastore) = Reach::open(
         context,
         &store,
         &ns,
         Privileges::DATASTORE_MODIFY,
         Privileges::DATASTORE_PRUNE,
+        Operation::Write,
     )?;
-    let datastore = context
-        .server()
-        .datastores()
-        .lookup(&store, Operation::Write)?;
     if !datastore.group_exists(&ns, &group) {
         return Err(ApiError::bad_request(super::ENOENT));
     }

@@ -2,7 +2,7 @@
 //!
 //! Privileges are checked before the datastore is looked up, so that nobody can find out what exists.
 
-use backstop_types::{AuthId, BackupGroup, DatastoreName, Namespace, Privileges};
+use backstop_types::{AuthId, BackupGroup, DatastoreName, Namespace, Operation, Privileges};
 
 use crate::datastores::DatastoreHandle;
 use crate::http::ApiError;
@@ -38,6 +38,23 @@ impl Reach {
             &full.union(owned).names().join("|"),
             &path,
         ))
+    }
+
+    /// As [`Reach::of`], and only then opens the datastore, so that nothing is told to those who may not ask.
+    ///
+    /// # Errors
+    /// As [`Reach::of`]; the datastore does not exist or its maintenance mode forbids the operation.
+    pub fn open(
+        context: &RequestContext,
+        store: &DatastoreName,
+        ns: &Namespace,
+        full: Privileges,
+        owned: Privileges,
+        operation: Operation,
+    ) -> Result<(Self, DatastoreHandle), ApiError> {
+        let reach = Self::of(context, store, ns, full, owned)?;
+        let datastore = context.server().datastores().lookup(store, operation)?;
+        Ok((reach, datastore))
     }
 
     /// Whether all groups are reached.

@@ -36,17 +36,14 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 fn remove_group(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let (store, ns, group) = (store(params)?, namespace(params)?, group(params)?);
-    let reach = Reach::of(
+    let (reach, datastore) = Reach::open(
         context,
         &store,
         &ns,
         Privileges::DATASTORE_MODIFY,
         Privileges::DATASTORE_PRUNE,
+        Operation::Write,
     )?;
-    let datastore = context
-        .server()
-        .datastores()
-        .lookup(&store, Operation::Write)?;
     let path = datastore.group_path(&ns, &group);
     // clients look for this text to tell a missing group from a failure
     let missing = || ApiError::bad_request(format!("read dir {path:?} - {}", super::ENOENT));
@@ -68,17 +65,14 @@ fn remove_group(context: &RequestContext, params: &Params) -> Result<Reply, ApiE
 
 fn remove_snapshot(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let (store, ns, snapshot) = (store(params)?, namespace(params)?, snapshot(params)?);
-    let reach = Reach::of(
+    let (reach, datastore) = Reach::open(
         context,
         &store,
         &ns,
         Privileges::DATASTORE_MODIFY,
         Privileges::DATASTORE_PRUNE,
+        Operation::Write,
     )?;
-    let datastore = context
-        .server()
-        .datastores()
-        .lookup(&store, Operation::Write)?;
     reach.check_group(&datastore, &ns, &snapshot.group)?;
     datastore.remove_snapshot(&ns, &snapshot, false).map_err(|err| {
         let text = if err.is_not_found() {

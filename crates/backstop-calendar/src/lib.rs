@@ -2,4 +2,7 @@
 //!
 //! Nothing here reads a clock or a file.
 
+pub mod event;
 pub mod retention;
+
+pub use event::{CalendarEvent, CalendarEventError};

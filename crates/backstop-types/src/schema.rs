@@ -58,6 +58,9 @@ pub enum Format {
     Enum(&'static [&'static str]),
     /// A rule with an error text of its own.
     Verify(fn(&str) -> Result<(), String>),
+    /// The same for what somebody sets now. A stored value may break the rule; whoever uses it says so then, so that one
+    /// such value does not make a whole file unusable.
+    VerifyNew(fn(&str) -> Result<(), String>),
     /// Several named values in one text.
     PropertyString(&'static Properties),
     /// Several values in one text, divided by `,`, `;` or white space.
@@ -330,6 +333,19 @@ impl Schema {
         }
     }
 
+    /// The rule for a value that is stored already.
+    #[must_use]
+    pub const fn of_stored(self) -> Self {
+        match self {
+            Self::Text {
+                min,
+                max,
+                format: Format::VerifyNew(_),
+            } => Self::text(min, max, Format::Any),
+            other => other,
+        }
+    }
+
     /// Reads the value from its text form.
     ///
     /// # Errors
@@ -426,7 +442,7 @@ impl Schema {
             Format::Pattern(_) => Err(crate::name::PATTERN_MISMATCH.to_string()),
             Format::Enum(words) if words.contains(&text) => Ok(()),
             Format::Enum(_) => Err(format!("value '{text}' is not defined in the enumeration.")),
-            Format::Verify(verify) => verify(text),
+            Format::Verify(verify) | Format::VerifyNew(verify) => verify(text),
             Format::PropertyString(properties) => {
                 properties.parse_property_string(text).map(|_| ())
             }

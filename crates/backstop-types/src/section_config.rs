@@ -328,7 +328,7 @@ impl OpenSection {
             if self.properties.contains_key(key) {
                 return Err(format!("duplicate property '{key}'"));
             }
-            let value = schema.parse_text(value).map_err(failed)?;
+            let value = schema.of_stored().parse_text(value).map_err(failed)?;
             self.properties.insert(key.to_string(), value);
         }
         Ok(())
@@ -356,6 +356,7 @@ fn check_properties(ty: &SectionType, properties: &Map<String, Value>) -> Result
         match ty.properties.get(key) {
             Some(property) => property
                 .schema
+                .of_stored()
                 .verify(value)
                 .map_err(|reason| format!("property '{key}': {reason}"))?,
             None if ty.properties.additional => {}

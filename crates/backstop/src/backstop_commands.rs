@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
 use crate::output;
 use crate::server_command;
@@ -22,6 +23,7 @@ Usage: backstop COMMAND
   client         back up and restore (the commands of proxmox-backup-client)
   manager        set up datastores, users and permissions (the commands of proxmox-backup-manager)
   pxar           work with archives of directories (the commands of pxar)
+  calendar       explain a calendar event, as schedules are written
   install-links  make links, so that this program is found under the names of these tools
   version        show the version
 
@@ -34,6 +36,7 @@ pub fn program(name: String) -> Program {
     Program {
         name,
         root: Group::new()
+            .command("calendar", calendar_command::command())
             .command("server", server_command::command())
             .command(
                 "install-links",

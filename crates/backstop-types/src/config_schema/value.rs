@@ -31,6 +31,13 @@ fn is_byte_size(text: &str) -> Result<(), String> {
     }
 }
 
+fn is_calendar_event(text: &str) -> Result<(), String> {
+    match text.parse::<backstop_calendar::CalendarEvent>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn is_cidr(text: &str) -> bool {
     let Some((address, length)) = text.split_once('/') else {
         return false;
@@ -114,8 +121,9 @@ pub static KEEP: Schema = Schema::integer(1, i64::MAX);
 pub static THREADS: Schema = Schema::integer(1, 32);
 /// A number that is not negative.
 pub static COUNT: Schema = Schema::integer(0, i64::MAX);
-/// When something happens; its grammar is checked by whoever runs it.
-pub static CALENDAR_EVENT: Schema = Schema::text(1, 128, Format::Pattern(no_control));
+/// When something happens.
+pub static CALENDAR_EVENT: Schema =
+    Schema::text(0, usize::MAX, Format::VerifyNew(is_calendar_event));
 /// A group filter.
 pub static GROUP_FILTER: Schema = Schema::text(0, 1024, Format::Verify(is_group_filter));
 /// Several group filters.
@@ -166,6 +174,7 @@ mod tests {
             (&ROLE, "Admin", "admin"),
             (&BACKUP_TIME, "1", "0"),
             (&COMMENT, "", "a\nb"),
+            (&CALENDAR_EVENT, "mon..fri 8..17:0/15", "24:00"),
         ] {
             assert!(schema.parse_text(good).is_ok(), "{good:?}");
             assert!(schema.parse_text(bad).is_err(), "{bad:?}");

@@ -175,6 +175,19 @@ fn control_characters_are_never_written() {
 }
 
 #[test]
+fn a_schedule_that_makes_no_sense_does_not_make_the_file_unusable() {
+    let text = "prune: job1\n\tschedule 24:00\n\tstore store1\n";
+    let config = SectionConfig::parse(config_schema::PRUNE, "prune.cfg", text).unwrap();
+    assert_eq!(config.to_text("prune.cfg").unwrap(), text);
+    let set = config_schema::job::PRUNE.parse_form([("store", "store1"), ("schedule", "24:00")]);
+    assert_eq!(
+        set.unwrap_err().to_string(),
+        "parameter verification failed - 'schedule': unable to parse calendar event at '24:00' - \
+         Context(\"date or time specification\")"
+    );
+}
+
+#[test]
 fn every_section_file_of_the_reference_servers_is_written_back_unchanged() {
     let mut count = 0;
     for version in ["pbs-3.2.4", "pbs-4.2.3"] {

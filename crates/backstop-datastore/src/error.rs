@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use backstop_format::{Digest, FormatError};
 use backstop_types::{BackupGroup, Namespace, Snapshot};
 
+use crate::relocation::MoveRefusal;
+
 /// Result of this crate's operations.
 pub type Result<T> = std::result::Result<T, DatastoreError>;
 
@@ -122,12 +124,21 @@ pub enum DatastoreError {
         /// What was seen.
         reason: String,
     },
+    /// A group or namespace cannot be moved.
+    #[error(transparent)]
+    Move(Box<MoveRefusal>),
     /// Another garbage collection of this datastore is running.
     #[error("garbage collection already running")]
     GarbageCollectionRunning,
     /// The observer asked to stop.
     #[error("abort requested - aborting task")]
     Aborted,
+}
+
+impl From<MoveRefusal> for DatastoreError {
+    fn from(refusal: MoveRefusal) -> Self {
+        Self::Move(Box::new(refusal))
+    }
 }
 
 impl DatastoreError {

@@ -14,8 +14,8 @@ use crate::dir_listing;
 use crate::error::{DatastoreError, Result};
 use crate::lock_file::{FileLock, LockMode};
 
-const OWNER: &str = "owner";
-const NOTES: &str = "notes";
+pub(crate) const OWNER: &str = "owner";
+pub(crate) const NOTES: &str = "notes";
 /// Largest notes or owner file that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 

@@ -10,7 +10,7 @@
 //!
 //! Who takes which locks: a backup holds its group ([`Datastore::create_group_locked`]), its new snapshot (inside
 //! [`SnapshotWriter`]), its previous snapshot shared ([`Datastore::lock_snapshot`]) and counts as a writer
-//! ([`Datastore::hold_writer`]). A reader holds its snapshot shared. All other operations take and release what they need.
+//! ([`Datastore::hold_writer`]). A reader holds its snapshot shared. A move holds its group at both places, and its snapshots. All other operations take and release what they need.
 
 mod access_time;
 mod atomic_file;
@@ -26,11 +26,13 @@ mod gc_status;
 mod group;
 mod lock_file;
 mod manifest_file;
+mod move_journal;
 mod namespace;
 pub mod ownership;
 mod page_cache;
 mod process_lock;
 mod prune;
+mod relocation;
 mod snapshot;
 mod snapshot_writer;
 mod task_log;
@@ -43,6 +45,7 @@ pub use lock_file::{FileLock, LockMode};
 pub use namespace::NamespaceRemoval;
 pub use process_lock::WriterGuard;
 pub use prune::PrunedSnapshot;
+pub use relocation::{MoveRefusal, NamespaceMove};
 pub use snapshot::SnapshotInfo;
 pub use snapshot_writer::SnapshotWriter;
 pub use task_log::{Silent, TaskLog};

@@ -111,11 +111,12 @@ impl Datastore {
         atomic_file::replace(&path, blob.raw(), sync)
     }
 
-    /// Replaces the notes of a snapshot.
+    /// Replaces the notes of a snapshot, which must not be moved or removed meanwhile.
     ///
     /// # Errors
-    /// As [`update_manifest`](Self::update_manifest).
+    /// As [`update_manifest`](Self::update_manifest); the snapshot is being written, moved or removed.
     pub fn set_notes(&self, namespace: &Namespace, snapshot: &Snapshot, notes: &str) -> Result<()> {
+        let _lock = self.lock_snapshot(namespace, snapshot, LockMode::Shared)?;
         self.update_manifest(namespace, snapshot, |manifest| manifest.set_notes(notes))
             .map(drop)
     }

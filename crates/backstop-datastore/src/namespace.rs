@@ -135,7 +135,7 @@ impl Datastore {
     }
 
     /// Whether the namespace was empty and is gone.
-    fn remove_empty_namespace(&self, namespace: &Namespace) -> Result<bool> {
+    pub(crate) fn remove_empty_namespace(&self, namespace: &Namespace) -> Result<bool> {
         let path = self.namespace_path(namespace);
         for inner in ["vm", "ct", "host", "ns"] {
             dir_listing::remove_if_empty(&path.join(inner))?;

@@ -11,6 +11,7 @@ use backstop_types::{ArchiveKind, BackupGroup, BackupTime, Namespace};
 
 use crate::datastore::Datastore;
 use crate::error::{DatastoreError, Result};
+use crate::move_journal;
 use crate::snapshot::{digests, parse_index, read_bounded};
 use crate::task_log::TaskLog;
 
@@ -61,7 +62,7 @@ pub(super) fn mark(datastore: &Datastore, log: &dyn TaskLog) -> Result<Marked> {
             "Found {strange} index files outside of expected directory scheme"
         ));
     }
-    for path in move_journal::read(datastore)? {
+    for path in move_journal::drain(datastore)? {
         marker.mark_index(&path)?;
     }
     Ok(marker.marked)
@@ -210,54 +211,4 @@ fn walk(dir: &Path, is_root: bool, found: &mut BTreeSet<PathBuf>) -> Result<()> 
         }
     }
     Ok(())
-}
-
-/// Indexes that a stock process is moving while they are marked: written to a journal before they appear at their new place.
-mod move_journal {
-    use std::io::{Read, Seek};
-    use std::os::unix::ffi::OsStrExt;
-    use std::time::Duration;
-
-    use super::{Datastore, DatastoreError, File, PathBuf, Result, io};
-    use crate::lock_file::{FileLock, LockMode};
-
-    const WAIT: Duration = Duration::from_secs(10);
-    const MAX_SIZE: u64 = 64 << 20;
-
-    /// The paths in the journal, which is emptied. Paths outside the datastore are left out.
-    pub(super) fn read(datastore: &Datastore) -> Result<Vec<PathBuf>> {
-        let path = datastore.locks.0.join("move-journal");
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let _lock = FileLock::take(
-            path.clone(),
-            LockMode::Exclusive,
-            WAIT,
-            "unable to lock move journal",
-        )?;
-        let failed = |error: io::Error| DatastoreError::io("read move journal", &path)(error);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
-        let mut text = Vec::new();
-        (&mut file)
-            .take(MAX_SIZE)
-            .read_to_end(&mut text)
-            .map_err(failed)?;
-        if file.stream_position().map_err(failed)? >= MAX_SIZE {
-            return Err(DatastoreError::Invalid {
-                path,
-                reason: "the journal is too long".into(),
-            });
-        }
-        file.set_len(0).map_err(failed)?;
-        Ok(text
-            .split(|byte| *byte == b'\n')
-            .map(|line| PathBuf::from(std::ffi::OsStr::from_bytes(line)))
-            .filter(|line| line.starts_with(datastore.path()))
-            .collect())
-    }
 }

@@ -5,6 +5,7 @@ mod download;
 mod file_download;
 mod garbage;
 mod listing;
+mod moves;
 mod namespaces;
 mod notes;
 mod owner;
@@ -37,6 +38,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         garbage::endpoints(),
         verify::endpoints(),
         namespaces::endpoints(),
+        moves::endpoints(),
         download::endpoints(),
         catalog::endpoints(),
         file_download::endpoints(),

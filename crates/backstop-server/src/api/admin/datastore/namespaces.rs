@@ -88,6 +88,18 @@ fn check_parent(
     Err(ApiError::missing_privilege("Datastore.Modify", &path))
 }
 
+/// As [`check_parent`], for a namespace that is itself created, removed or moved.
+pub(super) fn check_parent_of(
+    context: &RequestContext,
+    store: &DatastoreName,
+    ns: &Namespace,
+) -> Result<(), ApiError> {
+    let parent = ns
+        .parent()
+        .ok_or_else(|| ApiError::bad_request("Cannot create/delete root namespace!"))?;
+    check_parent(context, store, &parent)
+}
+
 fn create(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let (store, parent) = (store(params)?, parent(params)?);
     check_parent(context, &store, &parent)?;
@@ -112,10 +124,7 @@ fn create(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
 
 fn remove(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let (store, ns) = (store(params)?, namespace(params)?);
-    let parent = ns
-        .parent()
-        .ok_or_else(|| ApiError::bad_request("Cannot create/delete root namespace!"))?;
-    check_parent(context, &store, &parent)?;
+    check_parent_of(context, &store, &ns)?;
     let datastore = context
         .server()
         .datastores()

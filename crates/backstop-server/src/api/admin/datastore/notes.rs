@@ -98,11 +98,9 @@ fn get_notes(context: &RequestContext, params: &Params) -> Result<Reply, ApiErro
 
 fn set_notes(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let datastore = open(context, params, Operation::Write)?;
-    let notes = params.required_text("notes")?.to_owned();
+    let notes = params.required_text("notes")?;
     datastore
-        .update_manifest(&namespace(params)?, &snapshot(params)?, |manifest| {
-            manifest.set_notes(notes)
-        })
+        .set_notes(&namespace(params)?, &snapshot(params)?, notes)
         .map_err(not_found)?;
     Ok(Reply::null())
 }

@@ -24,6 +24,16 @@ pub const STORE_FILTER: Property = Property::optional("store", &value::CONFIG_ID
 pub const NS: Property = Property::optional("ns", &value::NAMESPACE);
 /// Namespace that has to be named.
 pub const NS_NEEDED: Property = Property::required("ns", &value::NAMESPACE);
+/// Namespace to move to; empty or absent for the root.
+pub const TARGET_NS: Property = Property::optional("target-ns", &value::NAMESPACE);
+/// Namespace to move to, which has to be named.
+pub const TARGET_NS_NEEDED: Property = Property::required("target-ns", &value::NAMESPACE);
+/// Whether a group of the same name gets the snapshots.
+pub const MERGE_GROUP: Property = Property::optional("merge-group", &BOOLEAN);
+/// Whether groups of the same name get the snapshots.
+pub const MERGE_GROUPS: Property = Property::optional("merge-groups", &BOOLEAN);
+/// Whether namespaces that became empty are removed.
+pub const DELETE_SOURCE: Property = Property::optional("delete-source", &BOOLEAN);
 /// Parent of a namespace, or where a listing starts.
 pub const PARENT: Property = Property::optional("parent", &value::NAMESPACE);
 /// Levels of namespaces below the start.

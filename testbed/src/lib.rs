@@ -9,6 +9,7 @@ pub mod random;
 pub mod scratch;
 pub mod server;
 pub mod stock;
+pub mod stock_root;
 pub mod tree;
 
 #[path = "../../crates/backstop/src/server_process.rs"]

@@ -18,6 +18,7 @@ use crate::datastores::DatastoreRegistry;
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::listener::{self, Listener};
+use crate::log_rotation;
 use crate::metrics::{History, Sampler};
 use crate::roots::Roots;
 use crate::router::tree::{Tree, TreeError};
@@ -326,6 +327,10 @@ async fn run_with(
         .collect();
     data.spawn(watch_certificate(
         Arc::clone(&server.certificates),
+        shutdown.subscribe(),
+    ));
+    data.spawn(log_rotation::run_daily(
+        Arc::clone(&server),
         shutdown.subscribe(),
     ));
     Ok(ServerHandle {

@@ -10,6 +10,7 @@ mod client_commands;
 mod command;
 mod demo;
 mod event_log;
+mod failed_tasks;
 mod installation;
 mod key_commands;
 mod manager_commands;

@@ -103,33 +103,7 @@ impl TaskList {
         Ok(())
     }
 
-    /// `archive`, then `archive.1` and so on, packed or not.
-    fn archives(&self) -> Result<Vec<PathBuf>, TaskError> {
-        let mut found = Vec::new();
-        let entries = fs::read_dir(&self.folder).map_err(TaskError::file("read", &self.folder))?;
-        for entry in entries {
-            let name = entry
-                .map_err(TaskError::file("read", &self.folder))?
-                .file_name();
-            let Some(name) = name.to_str() else { continue };
-            let Some(rest) = name.strip_prefix("archive") else {
-                continue;
-            };
-            let number = match rest.strip_suffix(".zst").unwrap_or(rest) {
-                "" if rest.is_empty() => Some(0),
-                number => number
-                    .strip_prefix('.')
-                    .and_then(|number| number.parse::<u32>().ok()),
-            };
-            if let Some(number) = number {
-                found.push((number, self.folder.join(name)));
-            }
-        }
-        found.sort();
-        Ok(found.into_iter().map(|(_, path)| path).collect())
-    }
-
-    fn lock(&self, operation: FlockOperation) -> Result<File, TaskError> {
+    pub(super) fn lock(&self, operation: FlockOperation) -> Result<File, TaskError> {
         let path = self.folder.join(".active.lock");
         let file = OpenOptions::new()
             .read(true)
@@ -165,7 +139,7 @@ fn lines<'a>(entries: impl Iterator<Item = &'a TaskEntry>) -> String {
 }
 
 /// The entries of one file; a missing file has none.
-fn read_list(path: &Path) -> Result<Vec<TaskEntry>, TaskError> {
+pub(super) fn read_list(path: &Path) -> Result<Vec<TaskEntry>, TaskError> {
     let read = || {
         let file = match File::open(path) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use backstop_datastore::ownership;
 
@@ -13,6 +14,7 @@ use jiff::{Timestamp, Zoned};
 use parking_lot::Mutex;
 
 use super::TaskError;
+use super::repeats::Repeats;
 
 /// Length of the time stamp before each line, as in `2026-11-20T21:08:12+00:00`.
 const STAMP: usize = 25;
@@ -30,7 +32,13 @@ pub fn path_of(tasks: &Path, upid: &Upid) -> PathBuf {
 #[derive(Debug)]
 pub struct TaskLog {
     path: PathBuf,
-    file: Mutex<File>,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    repeats: Repeats,
 }
 
 impl TaskLog {
@@ -51,19 +59,39 @@ impl TaskLog {
         ownership::inherit(&file, &path).map_err(TaskError::file("set the owner of", &path))?;
         Ok(Self {
             path,
-            file: Mutex::new(file),
+            writer: Mutex::new(Writer {
+                file,
+                repeats: Repeats::default(),
+            }),
         })
     }
 
-    /// Appends a message; only its first line gets a time stamp.
+    /// Appends a message; only its first line gets a time stamp. A message that comes again and again is counted.
     pub fn write(&self, text: &str) {
-        self.write_at(&Zoned::now(), text);
+        let mut writer = self.writer.lock();
+        let lines = writer.repeats.take(Instant::now(), text);
+        self.append(&mut writer.file, &Zoned::now(), &lines);
     }
 
-    fn write_at(&self, now: &Zoned, text: &str) {
-        let line = format!("{}: {text}\n", now.strftime("%Y-%m-%dT%H:%M:%S%:z"));
-        if let Err(err) = self.file.lock().write_all(line.as_bytes()) {
-            tracing::error!(path = %self.path.display(), %err, line = line.trim_end(), "unable to write to a task log");
+    /// Appends the last message, after what is left to be told about repeated ones.
+    pub fn finish(&self, text: &str) {
+        let mut writer = self.writer.lock();
+        let mut lines: Vec<String> = writer.repeats.flush().into_iter().collect();
+        lines.push(text.to_owned());
+        self.append(&mut writer.file, &Zoned::now(), &lines);
+    }
+
+    fn append(&self, file: &mut File, now: &Zoned, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        let stamp = now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        let text: String = lines
+            .iter()
+            .map(|line| format!("{stamp}: {line}\n"))
+            .collect();
+        if let Err(err) = file.write_all(text.as_bytes()) {
+            tracing::error!(path = %self.path.display(), %err, line = text.trim_end(), "unable to write to a task log");
         }
     }
 }
@@ -184,10 +212,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = TaskLog::create(dir.path(), &upid()).unwrap();
         let now = "2026-11-20T21:08:12+02:00[+02:00]".parse().unwrap();
-        log.write_at(&now, "one\ntwo");
+        log.append(
+            &mut log.writer.lock().file,
+            &now,
+            &["one\ntwo".to_owned(), "three".to_owned()],
+        );
         let text = fs::read_to_string(path_of(dir.path(), &upid())).unwrap();
-        assert_eq!(text, "2026-11-20T21:08:12+02:00: one\ntwo\n");
+        assert_eq!(
+            text,
+            "2026-11-20T21:08:12+02:00: one\ntwo\n2026-11-20T21:08:12+02:00: three\n"
+        );
         assert!(TaskLog::create(dir.path(), &upid()).is_err());
+    }
+
+    #[test]
+    fn repeated_messages_are_counted_before_the_end_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = TaskLog::create(dir.path(), &upid()).unwrap();
+        (0..500).for_each(|_| log.write("stale"));
+        log.finish("TASK OK");
+        let page = read_page(&path_of(dir.path(), &upid()), 0, 0).unwrap();
+        let messages: Vec<&str> = page.lines.iter().map(|(_, line)| &line[27..]).collect();
+        assert_eq!(
+            messages,
+            ["stale", "last message repeated 499 times", "TASK OK"]
+        );
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod list;
 mod log;
 mod process;
 mod registry;
+mod repeats;
+mod rotation;
 mod work_log;
 mod worker;
 

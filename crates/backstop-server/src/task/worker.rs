@@ -128,7 +128,7 @@ impl TaskContext {
             (Ok(()), 0) => TaskState::Ok,
             (Ok(()), count) => TaskState::Warnings(count),
         };
-        self.log(status.log_line());
+        self.inner.log.finish(&status.log_line());
         status
     }
 }

@@ -1,11 +1,12 @@
 //! One recorded HTTP exchange of a stock server.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use testbed::stock_root::fixtures;
 
 /// The recorded exchange.
 #[derive(Debug, Deserialize)]
@@ -42,12 +43,6 @@ impl Capture {
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     }
-}
-
-/// The folder of everything that was recorded from one version.
-pub fn fixtures(version: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures"))
-        .join(format!("pbs-{version}"))
 }
 
 /// Names of all recorded exchanges of one version, in their order.

@@ -13,9 +13,10 @@ mod setting;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capture::{Capture, fixtures};
+use capture::Capture;
 use list::{Row, State};
 use setting::Setting;
+use testbed::stock_root::fixtures;
 
 #[test]
 fn every_recorded_exchange_is_accounted_for() {

@@ -1,17 +1,14 @@
 //! A server on a copy of everything that a stock server left behind.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use backstop_server::{Roots, ServerHandle, ServerOptions, run};
 use backstop_types::Upid;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use testbed::stock_root::{fixtures, lay_out};
 
-use crate::capture::{Capture, all, fixtures};
+use crate::capture::{Capture, all};
 use crate::client::{Answer, send, send_plain};
 
 /// Users of the recorded servers with their throw-away passwords.
@@ -48,7 +45,7 @@ impl Setting {
     pub async fn start(version: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         let root = dir.path().to_str().expect("UTF-8").to_owned();
-        prepare(version, dir.path());
+        lay_out(version, dir.path()).expect("a root directory");
         let options = ServerOptions {
             roots: Roots::below(dir.path()),
             listen: vec![([127, 0, 0, 1], 0).into()],
@@ -221,53 +218,4 @@ impl Setting {
 
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-}
-
-/// Lays out configuration, state, logs and the datastore below `root`.
-fn prepare(version: &str, root: &Path) {
-    let from = fixtures(version);
-    copy_tree(
-        &from.join("etc-proxmox-backup"),
-        &root.join("etc/proxmox-backup"),
-    );
-    copy_tree(
-        &from.join("var-log-proxmox-backup"),
-        &root.join("var/log/proxmox-backup"),
-    );
-    copy_tree(
-        &from.join("var-lib-proxmox-backup"),
-        &root.join("var/lib/proxmox-backup"),
-    );
-    copy_tree(
-        &from.join("datastore/store1"),
-        &root.join("srv/fixture/store1"),
-    );
-    let etc = root.join("etc/proxmox-backup");
-    for name in ["authkey.key", "proxy.key"] {
-        let wrapped: String = fs::read_to_string(etc.join(format!("{name}.b64")))
-            .expect("key")
-            .split_whitespace()
-            .collect();
-        fs::write(etc.join(name), STANDARD.decode(wrapped).expect("base64")).expect("key");
-    }
-    let stores = fs::read_to_string(etc.join("datastore.cfg")).expect("datastore.cfg");
-    let here = format!("path {}/srv/fixture", root.display());
-    fs::write(
-        etc.join("datastore.cfg"),
-        stores.replace("path /srv/fixture", &here),
-    )
-    .expect("datastore.cfg");
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("directory");
-    for entry in fs::read_dir(from).unwrap_or_else(|err| panic!("{}: {err}", from.display())) {
-        let entry = entry.expect("entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("type").is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), &target).expect("copy");
-        }
-    }
 }

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::parameters::REPOSITORY;
 use super::server::{self, Server};
 use crate::command::{Arguments, Command, Group, Parameter};
-use crate::output::{self, OUTPUT_FORMAT};
+use crate::failed_tasks;
+use crate::output::{self, Format, OUTPUT_FORMAT, time};
 use crate::task_follow::{self, OnInterrupt};
 
 /// A task's id.
@@ -54,18 +55,39 @@ pub fn commands() -> Group {
 }
 
 fn list(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let tasks = server::block_on(async {
+    // Whoever lists everything sees the failures in the list, and scripts ask for JSON.
+    let tells = !arguments.flag("all") && Format::of(arguments)? == Format::Text;
+    let now = time::now();
+    let (tasks, failed) = server::block_on(async {
         let server = Server::connect(arguments).await?;
-        let filter = json!({
+        let own = |mut filter: Value| {
+            filter["userfilter"] = json!(server.repository.auth_id().to_string());
+            filter["store"] = json!(server.repository.store().to_string());
+            filter
+        };
+        let filter = own(json!({
             "running": !arguments.flag("all"),
             "start": 0,
             "limit": arguments.integer("limit"),
-            "userfilter": server.repository.auth_id().to_string(),
-            "store": server.repository.store().to_string(),
-        });
-        Ok(server.tasks.list(filter).await?)
+        }));
+        let tasks = server.tasks.list(filter).await?;
+        let failed = match tells {
+            true => server.tasks.list(own(failed_tasks::filter(now))).await?,
+            false => Value::Null,
+        };
+        Ok((tasks, failed))
     })?;
     output::print_table(&task_follow::TASKS, &tasks, arguments)?;
+    let options = match arguments.given("repository") {
+        Some(repository) => format!(" --repository '{repository}'"),
+        None => String::new(),
+    };
+    output::err(&failed_tasks::report(
+        &failed,
+        now,
+        &arguments.program,
+        &options,
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -243,7 +243,10 @@ impl Program {
                     return ExitCode::SUCCESS;
                 }
                 match parse::parse(command, &rest) {
-                    Ok(arguments) => report((command.action)(&arguments)),
+                    Ok(mut arguments) => {
+                        arguments.program.clone_from(&self.name);
+                        report((command.action)(&arguments))
+                    }
                     Err(error) => {
                         output::err(&format!(
                             "Error: {error}\n{}",

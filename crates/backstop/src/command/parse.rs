@@ -11,6 +11,8 @@ use super::parameter::{Kind, Parameter, parse_boolean};
 pub struct Arguments {
     values: BTreeMap<&'static str, Vec<String>>,
     defaults: BTreeMap<&'static str, &'static str>,
+    /// The words that the program is called by, for hints that name a command.
+    pub program: String,
 }
 
 impl Arguments {

@@ -8,17 +8,19 @@ use backstop_client::api::TaskApi;
 use backstop_server::task::{TaskList, log_path, read_page};
 use backstop_types::Upid;
 use backstop_types::record::{TaskItem, TaskState};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::local_server::LocalServer;
 use crate::client_commands::task::{ALL, LIMIT, UPID};
 use crate::command::{Arguments, Command, Group};
-use crate::installation;
-use crate::output::{self, OUTPUT_FORMAT};
+use crate::output::{self, Format, OUTPUT_FORMAT, time};
 use crate::task_follow::{self, OnInterrupt, TASKS};
+use crate::{failed_tasks, installation};
 
 /// Lines read at once from a log.
 const PAGE: u64 = 500;
+/// Recorded tasks among which failures are looked for.
+const RECORDED: usize = 10_000;
 
 /// The commands below `task`.
 pub fn commands() -> Group {
@@ -47,33 +49,46 @@ pub fn commands() -> Group {
 fn list(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let all = arguments.flag("all");
     let limit = arguments.integer("limit").unwrap_or(50);
-    let tasks = match LocalServer::find()? {
+    // Whoever lists everything sees the failures in the list, and scripts ask for JSON.
+    let tells = !all && Format::of(arguments)? == Format::Text;
+    let now = time::now();
+    let (tasks, failed) = match LocalServer::find()? {
         Some(server) => server.ask(|client| async move {
+            let calls = TaskApi::new(client);
             let filter = json!({ "running": !all, "start": 0, "limit": limit });
-            Ok(TaskApi::new(client).list(filter).await?)
+            let tasks = calls.list(filter).await?;
+            let failed = match tells {
+                true => calls.list(failed_tasks::filter(now)).await?,
+                false => Value::Null,
+            };
+            Ok((tasks, failed))
         })?,
-        None => serde_json::to_value(recorded(all, usize::try_from(limit)?)?)?,
+        // Without a server none runs.
+        None => (
+            recorded(if all { usize::try_from(limit)? } else { 0 })?,
+            recorded(if tells { RECORDED } else { 0 })?,
+        ),
     };
     output::print_table(&TASKS, &tasks, arguments)?;
+    output::err(&failed_tasks::report(&failed, now, &arguments.program, ""));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tasks from the files, newest first. Without a server none runs.
-fn recorded(all: bool, limit: usize) -> anyhow::Result<Vec<TaskItem>> {
-    let mut tasks = Vec::new();
+/// The newest tasks from the files, at most so many.
+fn recorded(limit: usize) -> anyhow::Result<Value> {
+    let mut tasks: Vec<TaskItem> = Vec::new();
     let folder = installation::roots().task_logs();
-    if !all || !folder.is_dir() {
-        return Ok(tasks);
+    if limit > 0 && folder.is_dir() {
+        TaskList::new(folder).visit(false, &mut |entry| {
+            let end = entry.end.as_ref().map(|(time, state)| (*time, state));
+            tasks.push(TaskItem::new(entry.upid.clone(), end));
+            match tasks.len() < limit {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
     }
-    TaskList::new(folder).visit(false, &mut |entry| {
-        let end = entry.end.as_ref().map(|(time, state)| (*time, state));
-        tasks.push(TaskItem::new(entry.upid.clone(), end));
-        match tasks.len() < limit {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
-    })?;
-    Ok(tasks)
+    Ok(serde_json::to_value(tasks)?)
 }
 
 fn log(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -1,12 +1,11 @@
 //! Groups: all backups of one source, with their owner and notes.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use backstop_types::record::DeleteStats;
-use backstop_types::{AuthId, BackupGroup, BackupType, Namespace};
+use backstop_types::{AuthId, BackupGroup, BackupType, Namespace, SyncLevel};
 
 use crate::atomic_file;
 use crate::datastore::Datastore;
@@ -80,20 +79,13 @@ impl Datastore {
         crate::ownership::create_dir_all(&path, 0o755)
             .map_err(DatastoreError::io("create group directory", &path))?;
         let file = path.join(OWNER);
-        match OpenOptions::new().write(true).create_new(true).open(&file) {
-            Ok(mut created) => {
-                crate::ownership::inherit(&created, &file)
-                    .and_then(|()| created.write_all(format!("{owner}\n").as_bytes()))
-                    .map_err(DatastoreError::io("write", &file))
-                    // A group with an empty owner file could be neither used nor repaired by a later backup.
-                    .inspect_err(|_| drop(std::fs::remove_file(&file)))?;
-                Ok((owner.clone(), lock))
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok((self.owner(namespace, group)?, lock))
-            }
-            Err(error) => Err(DatastoreError::io("create", &file)(error)),
+        if file.exists() {
+            return Ok((self.owner(namespace, group)?, lock));
         }
+        // As a whole: a group with an empty owner file could be neither used nor repaired by a later backup.
+        let sync = self.tuning().sync_level != SyncLevel::None;
+        atomic_file::replace(&file, format!("{owner}\n").as_bytes(), sync)?;
+        Ok((owner.clone(), lock))
     }
 
     /// Who owns a group.
@@ -201,6 +193,7 @@ impl Datastore {
         lock: FileLock,
     ) -> Result<()> {
         let path = self.group_path(namespace, group);
+        self.remove_hidden_snapshots(namespace, group)?;
         dir_listing::remove_file_if_present(&path.join(NOTES))?;
         dir_listing::remove_file_if_present(&path.join(OWNER))?;
         match std::fs::remove_dir(&path) {

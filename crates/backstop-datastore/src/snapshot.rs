@@ -345,21 +345,6 @@ impl Datastore {
         }
         self.remove_snapshot_files(namespace, snapshot)
     }
-
-    /// Removes the directory of a snapshot, the manifest first: what is left by a crash is then an unfinished snapshot, not one
-    /// that looks complete.
-    pub(crate) fn remove_snapshot_files(
-        &self,
-        namespace: &Namespace,
-        snapshot: &Snapshot,
-    ) -> Result<()> {
-        let path = self.snapshot_path(namespace, snapshot);
-        dir_listing::remove_file_if_present(&path.join(ArchiveName::MANIFEST))?;
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(DatastoreError::io("remove snapshot directory", &path)),
-        }
-    }
 }
 
 /// Whether a file belongs to the listing of a snapshot.

@@ -10,6 +10,7 @@ pub mod api;
 mod archive_reader;
 pub mod backup_session;
 pub mod config;
+mod cut_off;
 pub mod datastores;
 pub mod http;
 pub mod listener;

@@ -14,6 +14,7 @@ use crate::access::{AccessControl, Administrator, KeyError, Refused, create_admi
 use crate::api;
 use crate::backup_session::upload::ChunkGate;
 use crate::config::{ConfigError, ConfigStore, EditError};
+use crate::cut_off;
 use crate::datastores::DatastoreRegistry;
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
@@ -361,7 +362,7 @@ fn prepare(
     let node = options.node.unwrap_or_else(host_name);
     let certificates = Arc::new(CertificateStore::open(&roots, &node)?);
     let tasks = TaskRegistry::new(roots.task_logs(), node.clone(), runtimes.data.clone());
-    tasks.clean_up()?;
+    let cut_off = tasks.clean_up()?;
     let access_log = LineLog::start(roots.api_logs().join("access.log"))?;
     let auth_log = AuthLog::new(LineLog::start(roots.api_logs().join("auth.log"))?);
     let tree = Tree::new(endpoints)?;
@@ -385,6 +386,7 @@ fn prepare(
         auth_log,
         tree,
     });
+    cut_off::clear(&server, cut_off);
     Ok(Prepared {
         server,
         administrator,

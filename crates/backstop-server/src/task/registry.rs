@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -248,12 +249,22 @@ impl TaskRegistry {
         while self.is_running(upid) && count.changed().await.is_ok() {}
     }
 
-    /// Moves the tasks that a previous run of the server left behind to the archive. Blocking.
+    /// Moves the tasks that a previous run of the server left behind to the archive, and returns them. Blocking.
     ///
     /// # Errors
     /// As for [`TaskList::update`].
-    pub fn clean_up(&self) -> Result<(), TaskError> {
-        self.inner.list.update(None, &|upid| self.is_running(upid))
+    pub fn clean_up(&self) -> Result<Vec<Upid>, TaskError> {
+        let mut cut_off = Vec::new();
+        self.inner.list.visit(true, &mut |entry| {
+            if entry.end.is_none() && !self.is_running(&entry.upid) {
+                cut_off.push(entry.upid);
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.inner
+            .list
+            .update(None, &|upid| self.is_running(upid))?;
+        Ok(cut_off)
     }
 
     /// Refuses new tasks, asks the running ones to end, and waits for them, at most for `patience`.
@@ -280,7 +291,6 @@ fn panicked(panic: &(dyn Any + Send)) -> TaskFailure {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use std::ops::ControlFlow;
 
     struct Setting {
         _dir: tempfile::TempDir,

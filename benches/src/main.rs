@@ -5,7 +5,9 @@
 
 mod backup;
 mod bound;
+mod gc;
 mod measure;
+mod options;
 mod ping;
 
 use std::path::PathBuf;
@@ -14,10 +16,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 /// The benchmarks and what each measures.
-pub const BENCHMARKS: &[(&str, &str)] = &[(
-    "backup",
-    "first backup, unchanged backup and restore of a tree and an image; metadata mode on many files",
-)];
+pub const BENCHMARKS: &[(&str, &str)] = &[
+    (
+        "backup",
+        "first backup, unchanged backup and restore of a tree and an image; metadata mode on many files",
+    ),
+    (
+        "gc",
+        "garbage collection of 10^5 and 10^6 small chunks, beside one utimensat for each index entry",
+    ),
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -45,6 +53,13 @@ fn run() -> Result<()> {
                 bail!("bound needs a path and a kind")
             };
             bound::Bound::print(path.as_ref(), kind)
+        }
+        "gc" => gc::run(&rest),
+        "gc-run" => {
+            let [dir] = rest.as_slice() else {
+                bail!("gc-run needs a folder")
+            };
+            gc::collect(dir.as_ref())
         }
         "ping" => ping::run(&binary()?),
         other => bail!("no such benchmark: {other}"),

@@ -108,6 +108,11 @@ impl ChunkStore {
         self.written.clear();
     }
 
+    /// The directory of the chunk directories.
+    pub(crate) fn path(&self) -> &Path {
+        &self.base
+    }
+
     pub(crate) fn prefix_dir(&self, prefix: u32) -> PathBuf {
         self.base.join(prefix_name(prefix))
     }
@@ -269,18 +274,6 @@ impl ChunkStore {
     pub fn touch(&self, digest: &Digest) -> Result<bool> {
         let _guard = self.lock(digest);
         touch_file(&self.chunk_path(digest))
-    }
-
-    /// Renews the access times of the corrupt copies of a chunk, so that they are kept. Returns how many there are.
-    pub(crate) fn touch_bad(&self, digest: &Digest) -> Result<usize> {
-        let _guard = self.lock(digest);
-        let mut count = 0;
-        for copy in 0..BAD_COPIES {
-            if touch_file(&self.bad_path(digest, copy))? {
-                count += 1;
-            }
-        }
-        Ok(count)
     }
 
     fn bad_path(&self, digest: &Digest, copy: u8) -> PathBuf {

@@ -1,7 +1,8 @@
 //! Garbage collection: removes the chunks that no index refers to and no running backup may be using.
 //!
-//! It marks, in memory, every chunk that an index names, renewing its access time as stock servers do; then it sweeps what is
-//! neither marked nor young. It must never remove a chunk that a finished or running backup refers to:
+//! It marks, in memory, every chunk that an index names; then it walks the chunk directories once and removes what is neither
+//! marked nor young, and renews the access times of what is marked, as stock servers expect. It must never remove a chunk
+//! that a finished or running backup refers to:
 //!
 //! * A chunk that an index names is marked, whatever its times say.
 //! * A chunk that a backup has stored or found present was touched after that backup began, and nothing touched after the
@@ -9,7 +10,10 @@
 //! * A chunk that a running backup takes over from its previous snapshot is marked through that snapshot, which cannot be
 //!   removed meanwhile. When the newest snapshots of a group change while it is read, it is read again.
 
+mod chunk_dir;
+mod index_reader;
 mod mark;
+mod missing;
 mod sweep;
 
 use backstop_types::record::{CacheStats, GcStatus};
@@ -91,23 +95,46 @@ impl Datastore {
         ));
 
         log.info("Start GC phase1 (mark used chunks)");
-        let marked = mark::mark(self, log)?;
-        let mut status = GcStatus {
+        let marked = mark::mark(self, tuning.gc_cache_capacity, log)?;
+        log.info("Start GC phase2 (sweep unused chunks)");
+        let swept = sweep::sweep(self, &marked.digests, cutoff, true, log)?;
+        // Without its chunks nothing could be said of the datastore.
+        self.check_present()?;
+        let status = GcStatus {
             upid: upid.map(str::to_owned),
-            index_file_count: marked.index_file_count,
+            index_file_count: marked.indexes.len() as u64,
             index_data_bytes: marked.index_data_bytes,
             cache_stats: Some(CacheStats {
                 hits: marked.repeated,
                 misses: marked.digests.len() as u64,
             }),
-            ..GcStatus::default()
+            ..swept.status
         };
-        log.info("Start GC phase2 (sweep unused chunks)");
-        sweep::sweep(self, &marked.digests, cutoff, &mut status, log)?;
+        drop(marked.digests);
+        missing::report(self, swept.missing, marked.indexes, log)?;
+        warn_of(
+            &swept.empty,
+            "chunks that backups need are empty files, which a later backup replaces",
+            log,
+        );
+        warn_of(
+            &swept.stray,
+            "entries of the chunk store are no chunks and were left alone",
+            log,
+        );
         report(&status, log);
         gc_status::store(&status, self.path())?;
         *self.gc_status.write() = status.clone();
         Ok(status)
+    }
+}
+
+fn warn_of(found: &sweep::Found, what: &str, log: &dyn TaskLog) {
+    if found.count > 0 {
+        log.warn(&format!(
+            "{} {what}, for example {:?}",
+            found.count, found.examples
+        ));
     }
 }
 

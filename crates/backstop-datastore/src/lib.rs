@@ -17,6 +17,7 @@ mod atomic_file;
 mod chunk_store;
 mod clock;
 mod datastore;
+mod digest_set;
 mod dir_listing;
 mod error;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod move_journal;
 mod namespace;
 pub mod ownership;
 mod page_cache;
+mod parallel;
 mod process_lock;
 mod prune;
 mod relocation;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_format::blob::{DataBlob, ENCRYPTED_HEADER_SIZE, MAX_BLOB_SIZE};
-use backstop_format::index::{AnyIndex, ChunkIndex, DynamicIndex, FixedIndex};
+use backstop_format::index::{AnyIndex, DynamicIndex, FixedIndex};
 use backstop_types::{ArchiveKind, ArchiveName, BackupGroup, BackupTime, Namespace, Snapshot};
 
 use crate::atomic_file;
@@ -388,11 +388,6 @@ pub(crate) fn read_bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8
         .read_to_end(&mut raw)
         .map_err(DatastoreError::io("read", path))?;
     Ok(raw)
-}
-
-/// Names the digests of an index.
-pub(crate) fn digests(index: &AnyIndex) -> impl Iterator<Item = backstop_format::Digest> + '_ {
-    (0..index.chunk_count()).filter_map(|position| index.digest(position).copied())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::digest::{Digest, DigestBuilder};
 use crate::error::{FormatError, Result};
 
 pub(super) const MAGIC: [u8; 8] = [0x1c, 0x91, 0x4e, 0xa5, 0x19, 0xba, 0xb3, 0xcd];
-const ENTRY_SIZE: usize = 40;
+pub(super) const ENTRY_SIZE: usize = 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
@@ -40,11 +40,7 @@ impl DynamicIndex {
         let mut entries = Vec::with_capacity(records.len());
         let mut previous = 0;
         for record in records {
-            let (end, digest) = record.split_at(8);
-            let end = end
-                .first_chunk::<8>()
-                .map_or(0, |bytes| u64::from_le_bytes(*bytes));
-            let digest = digest.first_chunk::<32>().copied().unwrap_or_default();
+            let (end, digest) = parse_entry(record);
             if end <= previous {
                 return Err(invalid(format!(
                     "chunk {} ends at {end}, the one before at {previous}",
@@ -52,10 +48,7 @@ impl DynamicIndex {
                 )));
             }
             previous = end;
-            entries.push(Entry {
-                end,
-                digest: Digest(digest),
-            });
+            entries.push(Entry { end, digest });
         }
         let checksum = Digest::of(area);
         check_checksum(stored, checksum)?;
@@ -65,6 +58,16 @@ impl DynamicIndex {
             checksum,
         })
     }
+}
+
+/// The end of a chunk and its digest.
+pub(super) fn parse_entry(record: &[u8; ENTRY_SIZE]) -> (u64, Digest) {
+    let (end, digest) = record.split_at(8);
+    let end = end
+        .first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let digest = digest.first_chunk::<32>().copied().unwrap_or_default();
+    (end, Digest(digest))
 }
 
 impl ChunkIndex for DynamicIndex {
@@ -189,7 +192,7 @@ impl DynamicIndexBuilder {
     }
 }
 
-fn invalid(reason: String) -> FormatError {
+pub(super) fn invalid(reason: String) -> FormatError {
     FormatError::InvalidIndex {
         kind: "dynamic",
         reason,

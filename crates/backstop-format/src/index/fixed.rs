@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 
 pub(super) const MAGIC: [u8; 8] = [0x2f, 0x7f, 0x41, 0xed, 0x91, 0xfd, 0x0f, 0xcd];
-const ENTRY_SIZE: usize = 32;
+pub(super) const ENTRY_SIZE: usize = 32;
 
 /// Most slots that an index may have: 256 TiB in chunks of 4 MiB. Bounds the memory of a builder to 2 GiB, of which only
 /// what is used becomes real.
@@ -248,7 +248,7 @@ impl FixedIndexBuilder {
 }
 
 /// Number of chunks of an image.
-fn slot_count(size: u64, chunk_size: u64) -> Result<u64> {
+pub(super) fn slot_count(size: u64, chunk_size: u64) -> Result<u64> {
     if !chunk_size.is_power_of_two() {
         return Err(invalid(format!(
             "chunk size {chunk_size} is not a power of two"
@@ -269,7 +269,7 @@ fn too_many() -> FormatError {
     invalid(format!("it would have more than {MAX_FIXED_SLOTS} chunks"))
 }
 
-fn invalid(reason: String) -> FormatError {
+pub(super) fn invalid(reason: String) -> FormatError {
     FormatError::InvalidIndex {
         kind: "fixed",
         reason,

@@ -5,9 +5,11 @@
 
 mod dynamic;
 mod fixed;
+mod scan;
 
 pub use dynamic::{DynamicIndex, DynamicIndexBuilder};
 pub use fixed::{FixedIndex, FixedIndexBuilder, MAX_FIXED_SLOTS};
+pub use scan::{IndexKind, IndexScanner};
 
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};

@@ -10,7 +10,7 @@ use aws_lc_rs::{hmac, pbkdf2, rand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::digest::{Digest, DigestBuilder, Fingerprint};
+use crate::digest::{Digest, DigestBuilder, DigestPair, Fingerprint};
 use crate::error::{FormatError, Result};
 use crate::gcm;
 
@@ -125,6 +125,14 @@ impl CryptKey {
         builder.update(plain);
         builder.update(self.id_key.as_slice());
         builder.finish()
+    }
+
+    /// The names of two chunks at a time; see [`DigestPair`].
+    pub fn two_chunk_digests(&self, plain: [&[u8]; 2]) -> [Digest; 2] {
+        let mut pair = DigestPair::new();
+        pair.update(plain);
+        pair.update([self.id_key.as_slice(); 2]);
+        pair.finish()
     }
 
     /// HMAC-SHA256 under the id key: the signature of manifests.

@@ -21,5 +21,5 @@ mod scrypt;
 pub mod varint;
 
 pub use crypt::{CryptKey, CryptMode};
-pub use digest::{Digest, DigestBuilder, Fingerprint};
+pub use digest::{Digest, DigestBuilder, DigestPair, Fingerprint};
 pub use error::{FormatError, Result};

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::Read;
 
-use super::{DataBlob, MAX_CHUNK_SIZE};
+use super::{DataBlob, ExpectedChunk, MAX_CHUNK_SIZE};
 use crate::crypt::CryptKey;
 use crate::digest::{Digest, DigestBuilder};
 use crate::error::{FormatError, Result};
@@ -12,46 +12,119 @@ use crate::error::{FormatError, Result};
 const CHECK_PIECE: usize = 128 << 10;
 
 thread_local! {
+    /// Compressed data between decryption and decompression.
+    static DECRYPTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 pub(super) fn decode(blob: &DataBlob, key: Option<&CryptKey>, limit: usize) -> Result<Vec<u8>> {
-    let stored = match blob.seal() {
-        None => None,
-        Some(seal) => {
-            let key = key.ok_or(FormatError::KeyNeeded)?;
-            if !blob.kind.is_compressed() && blob.payload().len() > limit {
-                return Err(too_large(limit));
-            }
-            let mut plain = vec![0; blob.payload().len()];
-            key.decrypt(&seal, blob.payload(), &mut plain)?;
-            Some(plain)
-        }
-    };
-    if blob.kind.is_compressed() {
-        return decompress(stored.as_deref().unwrap_or(blob.payload()), limit);
+    let mut plain = Vec::new();
+    if let Some(stored) = blob.plaintext() {
+        check_limit(stored.len(), limit)?;
+        plain.extend_from_slice(stored);
+    } else {
+        decode_into(blob, key, limit, &mut plain)?;
     }
-    match stored {
-        Some(plain) => Ok(plain),
-        None if blob.payload().len() > limit => Err(too_large(limit)),
-        None => Ok(blob.payload().to_vec()),
-    }
+    Ok(plain)
 }
 
-pub(super) fn decode_chunk(
+/// Decodes a payload that is not the plaintext. At most `limit` bytes come out.
+fn decode_into(
     blob: &DataBlob,
     key: Option<&CryptKey>,
-    digest: &Digest,
-    size: u64,
-) -> Result<Vec<u8>> {
-    let plain = decode(blob, key, chunk_limit(size))?;
-    check_length(size, plain.len() as u64)?;
-    let found = match key {
-        Some(key) if blob.is_encrypted() => key.chunk_digest(&plain),
-        _ => Digest::of(&plain),
+    limit: usize,
+    plain: &mut Vec<u8>,
+) -> Result<()> {
+    let Some(seal) = blob.seal() else {
+        return decompress(blob.payload(), limit, plain);
     };
-    check_digest(digest, found)?;
+    let key = key.ok_or(FormatError::KeyNeeded)?;
+    let length = blob.payload().len();
+    if !blob.kind.is_compressed() {
+        check_limit(length, limit)?;
+        plain.resize(length, 0);
+        return key.decrypt(&seal, blob.payload(), plain);
+    }
+    DECRYPTED.with_borrow_mut(|compressed| {
+        compressed.resize(length, 0);
+        key.decrypt(&seal, blob.payload(), compressed)?;
+        decompress(compressed, limit, plain)
+    })
+}
+
+/// The plaintext, not yet compared with the digest.
+fn plaintext<'a>(
+    blob: &'a DataBlob,
+    key: Option<&CryptKey>,
+    expected: &ExpectedChunk,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    let plain = if let Some(stored) = blob.plaintext() {
+        stored
+    } else {
+        decode_into(blob, key, chunk_limit(expected.size), scratch).map_err(|err| match err {
+            FormatError::TooLarge { .. } if expected.size <= MAX_CHUNK_SIZE as u64 => {
+                FormatError::WrongLength {
+                    what: "chunk",
+                    expected: expected.size,
+                    found: stated_length(blob).unwrap_or(expected.size.saturating_add(1)),
+                }
+            }
+            other => other,
+        })?;
+        scratch.as_slice()
+    };
+    check_length(expected.size, plain.len() as u64)?;
     Ok(plain)
+}
+
+/// The length that an unencrypted frame states.
+fn stated_length(blob: &DataBlob) -> Option<u64> {
+    let readable = blob.kind.is_compressed() && !blob.kind.is_encrypted();
+    readable
+        .then(|| zstd::zstd_safe::get_frame_content_size(blob.payload()).ok())
+        .flatten()
+        .flatten()
+}
+
+pub(super) fn open_chunk<'a>(
+    blob: &'a DataBlob,
+    key: Option<&CryptKey>,
+    expected: &ExpectedChunk,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    let plain = plaintext(blob, key, expected, scratch)?;
+    let found = match key {
+        Some(key) if blob.is_encrypted() => key.chunk_digest(plain),
+        _ => Digest::of(plain),
+    };
+    check_digest(&expected.digest, found)?;
+    Ok(plain)
+}
+
+pub(super) fn open_two_chunks<'a>(
+    blobs: [&'a DataBlob; 2],
+    key: Option<&CryptKey>,
+    expected: [&ExpectedChunk; 2],
+    scratch: [&'a mut Vec<u8>; 2],
+) -> [Result<&'a [u8]>; 2] {
+    let [first, second] = scratch;
+    let plain = [
+        plaintext(blobs[0], key, expected[0], first),
+        plaintext(blobs[1], key, expected[1], second),
+    ];
+    let pieces = [0, 1].map(|at| plain[at].as_ref().map_or(&[][..], |plain| plain));
+    let found = match (key, blobs.map(DataBlob::is_encrypted)) {
+        (Some(key), [true, true]) => key.two_chunk_digests(pieces),
+        (Some(key), [true, false]) => [key.chunk_digest(pieces[0]), Digest::of(pieces[1])],
+        (Some(key), [false, true]) => [Digest::of(pieces[0]), key.chunk_digest(pieces[1])],
+        _ => Digest::of_two(pieces),
+    };
+    let [one, two] = plain;
+    [
+        one.and_then(|plain| check_digest(&expected[0].digest, found[0]).map(|()| plain)),
+        two.and_then(|plain| check_digest(&expected[1].digest, found[1]).map(|()| plain)),
+    ]
 }
 
 pub(super) fn verify_plain_chunk(blob: &DataBlob, digest: &Digest, size: u64) -> Result<()> {
@@ -90,42 +163,47 @@ pub(super) fn verify_plain_chunk(blob: &DataBlob, digest: &Digest, size: u64) ->
 }
 
 /// Decompresses at most `limit` bytes. Frames state their length or not; what they state is not believed.
-fn decompress(payload: &[u8], limit: usize) -> Result<Vec<u8>> {
+fn decompress(payload: &[u8], limit: usize, plain: &mut Vec<u8>) -> Result<()> {
+    plain.clear();
     if let Ok(Some(stated)) = zstd::zstd_safe::get_frame_content_size(payload) {
         let stated = usize::try_from(stated).unwrap_or(usize::MAX);
-        if stated > limit {
-            return Err(too_large(limit));
+        check_limit(stated, limit)?;
+        if decompress_at_once(payload, stated, plain) {
+            return Ok(());
         }
-        if let Some(plain) = decompress_at_once(payload, stated) {
-            return Ok(plain);
-        }
+        plain.clear();
     }
     // A frame without length, or several frames, or damage: the streaming decoder knows.
     let decoder =
         zstd::stream::read::Decoder::with_buffer(payload).map_err(|error| failed(&error))?;
-    let mut plain = Vec::new();
     decoder
         .take(limit as u64 + 1)
-        .read_to_end(&mut plain)
+        .read_to_end(plain)
         .map_err(|error| failed(&error))?;
-    if plain.len() > limit {
-        Err(too_large(limit))
-    } else {
-        Ok(plain)
-    }
+    check_limit(plain.len(), limit)
 }
 
-fn decompress_at_once(payload: &[u8], length: usize) -> Option<Vec<u8>> {
+/// Whether `plain` now holds the `length` bytes that the frame states.
+fn decompress_at_once(payload: &[u8], length: usize, plain: &mut Vec<u8>) -> bool {
     DECOMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
             *slot = zstd::bulk::Decompressor::new().ok();
         }
-        let mut plain = Vec::with_capacity(length);
-        slot.as_mut()?
-            .decompress_to_buffer(payload, &mut plain)
-            .ok()?;
-        (plain.len() == length).then_some(plain)
+        plain.reserve_exact(length);
+        slot.as_mut().is_some_and(|decompressor| {
+            decompressor.decompress_to_buffer(payload, plain).is_ok() && plain.len() == length
+        })
     })
+}
+
+fn check_limit(length: usize, limit: usize) -> Result<()> {
+    if length > limit {
+        return Err(FormatError::TooLarge {
+            what: "decoded data",
+            limit: limit as u64,
+        });
+    }
+    Ok(())
 }
 
 fn chunk_limit(size: u64) -> usize {
@@ -155,13 +233,6 @@ fn check_digest(expected: &Digest, found: Digest) -> Result<()> {
             expected: *expected,
             found,
         })
-    }
-}
-
-fn too_large(limit: usize) -> FormatError {
-    FormatError::TooLarge {
-        what: "decoded data",
-        limit: limit as u64,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod api;
 pub mod archive;
 pub mod backup;
 pub mod benchmark;
+mod buffers;
 pub mod connection;
 mod error;
 pub mod fingerprint_store;

@@ -12,6 +12,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 pub(crate) struct Workers {
     jobs: Arc<flume::Sender<Job>>,
+    count: usize,
 }
 
 impl Workers {
@@ -39,6 +40,7 @@ impl Workers {
         }
         Ok(Self {
             jobs: Arc::new(jobs),
+            count: started,
         })
     }
 
@@ -53,22 +55,15 @@ impl Workers {
         Ok(SHARED.get_or_init(|| workers).clone())
     }
 
+    /// How many threads there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// Queues a job. A panic in it ends the job, not the thread.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
         // Workers live as long as this sender, so that a failure to send cannot happen.
         let _ = self.jobs.send(Box::new(job));
-    }
-
-    /// Runs a job and waits for its result; `None` if it panicked.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        self.submit(move || {
-            let _ = sender.send(job());
-        });
-        receiver.await.ok()
     }
 }
 
@@ -85,10 +80,16 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    #[tokio::test]
-    async fn a_panicking_job_is_reported_and_the_worker_lives_on() {
+    #[test]
+    fn a_panicking_job_is_reported_and_the_worker_lives_on() {
         let workers = Workers::start(1).unwrap();
-        assert_eq!(workers.run(|| -> u8 { panic!("for the test") }).await, None);
-        assert_eq!(workers.run(|| 7).await, Some(7));
+        let (sender, results) = std::sync::mpsc::channel();
+        let lost = sender.clone();
+        workers.submit(move || {
+            let _held_until_the_panic = lost;
+            panic!("for the test")
+        });
+        workers.submit(move || sender.send(7).unwrap());
+        assert_eq!(results.iter().collect::<Vec<_>>(), [7]);
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::{AccessControl, Administrator, KeyError, Refused, create_administrator};
 use crate::api;
-use crate::backup_session::upload::ChunkGate;
+use crate::backup_session::chunk_gate::ChunkGate;
 use crate::config::{ConfigError, ConfigStore, EditError};
 use crate::cut_off;
 use crate::datastores::DatastoreRegistry;
@@ -373,7 +373,7 @@ fn prepare(
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let server = Arc::new(Server {
         datastores,
-        chunk_gate: ChunkGate::new(cores.saturating_mul(2)),
+        chunk_gate: ChunkGate::new(cores),
         metrics: Arc::default(),
         roots,
         node,

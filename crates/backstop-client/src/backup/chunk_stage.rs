@@ -1,5 +1,6 @@
-//! What happens to one chunk on a worker thread: recognise zeros, hash, look up, compress, encrypt.
+//! What happens to chunks on a worker thread: recognise zeros, hash, look up, compress, encrypt.
 //!
+//! Where several wait, a worker takes two at a time, which halves the cost of hashing (see [`PairQueue`]).
 //! Every chunk that enters leaves as exactly one [`Prepared`] or one error, even if the worker panics.
 
 use std::collections::HashMap;
@@ -7,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use backstop_format::blob::{BlobEncoder, MAX_CHUNK_SIZE, is_zero};
+use backstop_format::digest::PairQueue;
 use backstop_format::{CryptKey, CryptMode, Digest};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::budget::{Budget, Permit};
-use super::buffers::Buffers;
+use crate::buffers::Buffers;
 use crate::error::{ClientError, Result};
 use crate::workers::Workers;
 use crate::writer::known_chunks::KnownChunks;
@@ -39,6 +41,7 @@ pub(crate) struct Stage {
 struct StageShared {
     key: Option<Arc<CryptKey>>,
     encoders: Mutex<Vec<BlobEncoder>>,
+    waiting: PairQueue<Waiting>,
     /// Digests of all-zero chunks by length.
     zeros: Mutex<HashMap<u64, Digest>>,
     known: Arc<KnownChunks>,
@@ -72,6 +75,31 @@ enum Content {
     Zeros(u64),
 }
 
+impl Content {
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(data) => Some(data),
+            Self::Zeros(_) => None,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(data) => data.len() as u64,
+            Self::Zeros(size) => *size,
+        }
+    }
+}
+
+/// A chunk on its way to a worker thread.
+struct Waiting {
+    content: Content,
+    sequence: u64,
+    memory: Option<Permit>,
+    slot: Permit,
+    ticket: Ticket,
+}
+
 impl Stage {
     /// A stage for one backup session. The key is used only in [`CryptMode::Encrypt`].
     pub fn new(
@@ -88,6 +116,7 @@ impl Stage {
             shared: Arc::new(StageShared {
                 key,
                 encoders: Mutex::default(),
+                waiting: PairQueue::new(workers.count()),
                 zeros: Mutex::default(),
                 known,
             }),
@@ -191,23 +220,23 @@ impl Feeder {
         }
         let slot = self.slots.take(1)?;
         let sequence = self.next(size);
-        let stage = self.stage.clone();
-        let mut ticket = Ticket {
-            out: Some(self.out.clone()),
+        let waiting = Waiting {
+            content,
+            sequence,
+            memory,
+            slot,
+            ticket: Ticket {
+                out: Some(self.out.clone()),
+            },
         };
-        self.stage.workers.submit(move || {
-            let result = stage
-                .prepare(content, memory)
-                .map(|(digest, size, upload)| Prepared {
-                    sequence,
-                    digest,
-                    size,
-                    upload,
-                    injected: false,
-                    _slot: slot,
-                });
-            ticket.deliver(result);
-        });
+        if self.stage.shared.waiting.push(size, waiting) {
+            let stage = self.stage.clone();
+            let work = move || {
+                let waiting = &stage.shared.waiting;
+                waiting.work(|first, second| stage.prepare_waiting(first, second));
+            };
+            self.stage.workers.submit(work);
+        }
         Ok(())
     }
 }
@@ -234,42 +263,83 @@ impl Drop for Ticket {
     }
 }
 
-type Outcome = (Digest, u64, Option<(Bytes, Option<Permit>)>);
-
 impl Stage {
-    fn prepare(&self, content: Content, memory: Option<Permit>) -> Result<Outcome> {
-        let (digest, size, data) = match content {
-            Content::Zeros(size) => (self.zero_digest(size, None), size, None),
-            Content::Bytes(data) => {
-                let size = data.len() as u64;
-                let digest = if is_zero(&data) {
-                    self.zero_digest(size, Some(&data))
-                } else {
-                    self.digest(&data)
-                };
-                (digest, size, Some(data))
+    fn prepare_waiting(&self, first: Waiting, second: Option<Waiting>) {
+        match second {
+            None => {
+                let digest = self.digest_of(&first.content);
+                self.prepare(first, digest);
             }
-        };
-        let upload = if self.shared.known.claim(&digest) {
-            let encoded = match &data {
-                Some(data) => self.encode(data)?,
-                None => self.encode(&zeros(size))?,
-            };
-            Some(encoded)
-        } else {
-            None
-        };
-        if let Some(data) = data {
-            self.buffers.put(data);
+            Some(second) => {
+                let digests = match (self.to_hash(&first), self.to_hash(&second)) {
+                    (Some(one), Some(two)) => self.digests([one, two]),
+                    _ => [&first, &second].map(|chunk| self.digest_of(&chunk.content)),
+                };
+                self.prepare(first, digests[0]);
+                self.prepare(second, digests[1]);
+            }
         }
-        let upload = upload.map(|encoded| {
-            let permit = memory.map(|mut permit| {
+    }
+
+    /// The bytes of a chunk, unless they are all zero.
+    fn to_hash<'a>(&self, chunk: &'a Waiting) -> Option<&'a [u8]> {
+        chunk.content.bytes().filter(|data| !is_zero(data))
+    }
+
+    fn digest_of(&self, content: &Content) -> Digest {
+        match content.bytes() {
+            Some(data) if is_zero(data) => self.zero_digest(content.size(), Some(data)),
+            Some(data) => self.digest(data),
+            None => self.zero_digest(content.size(), None),
+        }
+    }
+
+    fn prepare(&self, chunk: Waiting, digest: Digest) {
+        let Waiting {
+            content,
+            sequence,
+            memory,
+            slot,
+            mut ticket,
+        } = chunk;
+        let size = content.size();
+        let result = self
+            .upload_form(content, digest, memory)
+            .map(|upload| Prepared {
+                sequence,
+                digest,
+                size,
+                upload,
+                injected: false,
+                _slot: slot,
+            });
+        ticket.deliver(result);
+    }
+
+    /// What has to be uploaded of a chunk, if the server does not know it.
+    fn upload_form(
+        &self,
+        content: Content,
+        digest: Digest,
+        memory: Option<Permit>,
+    ) -> Result<Option<(Bytes, Option<Permit>)>> {
+        let upload = if self.shared.known.claim(&digest) {
+            let encoded = match &content {
+                Content::Bytes(data) => self.encode(data)?,
+                Content::Zeros(size) => self.encode(&zeros(*size))?,
+            };
+            let memory = memory.map(|mut permit| {
                 permit.shrink(encoded.len());
                 permit
             });
-            (encoded, permit)
-        });
-        Ok((digest, size, upload))
+            Some((encoded, memory))
+        } else {
+            None
+        };
+        if let Content::Bytes(data) = content {
+            self.buffers.put(data);
+        }
+        Ok(upload)
     }
 
     /// The digest of an all-zero chunk, computed once per length.
@@ -289,6 +359,13 @@ impl Stage {
         match &self.shared.key {
             Some(key) => key.chunk_digest(data),
             None => Digest::of(data),
+        }
+    }
+
+    fn digests(&self, data: [&[u8]; 2]) -> [Digest; 2] {
+        match &self.shared.key {
+            Some(key) => key.two_chunk_digests(data),
+            None => Digest::of_two(data),
         }
     }
 

@@ -3,7 +3,6 @@
 //! Any failure ends the session without `finish`, so that the server discards the snapshot.
 
 mod budget;
-mod buffers;
 mod chunk_stage;
 mod chunk_stream;
 mod image;

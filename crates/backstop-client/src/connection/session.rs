@@ -166,12 +166,12 @@ impl Session {
             .await
     }
 
-    /// GET of a raw body of at most `limit` bytes; `expected` is a guess of its length.
+    /// GET of a raw body of at most `limit` bytes, into `buffer`, whose content is lost.
     pub async fn download(
         &self,
         path: &str,
         query: &Value,
-        expected: usize,
+        buffer: Vec<u8>,
         limit: usize,
     ) -> Result<Vec<u8>> {
         let (status, body) = self
@@ -186,8 +186,7 @@ impl Session {
         if !status.is_success() {
             return Err(self.refusal(&Method::GET, path, status, body).await);
         }
-        self.read(&Method::GET, path, body, expected.min(limit), limit)
-            .await
+        self.read(&Method::GET, path, body, buffer, limit).await
     }
 
     async fn exchange(
@@ -202,7 +201,9 @@ impl Session {
         if !status.is_success() {
             return Err(self.refusal(&method, path, status, stream).await);
         }
-        let text = self.read(&method, path, stream, 256, MAX_REPLY).await?;
+        let text = self
+            .read(&method, path, stream, Vec::with_capacity(256), MAX_REPLY)
+            .await?;
         if text.iter().all(u8::is_ascii_whitespace) {
             return Ok(Value::Null);
         }
@@ -255,10 +256,10 @@ impl Session {
         method: &Method,
         path: &str,
         mut body: RecvStream,
-        expected: usize,
+        mut content: Vec<u8>,
         limit: usize,
     ) -> Result<Vec<u8>> {
-        let mut content = Vec::with_capacity(expected);
+        content.clear();
         while let Some(piece) = body.data().await {
             let piece = piece.map_err(|error| self.failure(method, path, &error))?;
             if piece.len() > limit.saturating_sub(content.len()) {
@@ -283,7 +284,7 @@ impl Session {
         body: RecvStream,
     ) -> ClientError {
         let text = self
-            .read(method, path, body, 256, MAX_REPLY)
+            .read(method, path, body, Vec::new(), MAX_REPLY)
             .await
             .unwrap_or_default();
         ClientError::Status {

@@ -104,7 +104,7 @@ pub(crate) struct Refusal {
 #[derive(Debug)]
 pub(crate) struct TrustVerifier {
     provider: Arc<CryptoProvider>,
-    authorities: Option<Arc<WebPkiServerVerifier>>,
+    use_authorities: bool,
     pin: Option<Fingerprint>,
     refusal: Mutex<Option<Refusal>>,
 }
@@ -115,14 +115,9 @@ impl TrustVerifier {
         pin: Option<Fingerprint>,
         use_authorities: bool,
     ) -> Self {
-        let authorities = if use_authorities {
-            system_authorities(&provider)
-        } else {
-            None
-        };
         Self {
             provider,
-            authorities,
+            use_authorities,
             pin,
             refusal: Mutex::new(None),
         }
@@ -161,7 +156,16 @@ impl ServerCertVerifier for TrustVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let authority_error = match &self.authorities {
+        // First what is cheap: reading the system's authorities takes longer than the rest of the handshake.
+        let presented = CertificateSummary::new(end_entity);
+        if self.pin.is_some_and(|pin| pin == presented.fingerprint) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let authorities = self
+            .use_authorities
+            .then(|| system_authorities(&self.provider))
+            .flatten();
+        let authority_error = match authorities {
             Some(authorities) => {
                 match authorities.verify_server_cert(
                     end_entity,
@@ -176,10 +180,6 @@ impl ServerCertVerifier for TrustVerifier {
             }
             None => "no certificate authorities in use".to_owned(),
         };
-        let presented = CertificateSummary::new(end_entity);
-        if self.pin.is_some_and(|pin| pin == presented.fingerprint) {
-            return Ok(ServerCertVerified::assertion());
-        }
         *self.refusal.lock() = Some(Refusal {
             presented,
             authority_error,

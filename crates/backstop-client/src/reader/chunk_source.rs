@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backstop_format::blob::{DataBlob, MAX_CHUNK_SIZE};
+use backstop_format::blob::{ExpectedChunk, MAX_CHUNK_SIZE};
 use backstop_format::index::{AnyIndex, ChunkIndex, ChunkSpan};
-use backstop_format::{CryptMode, Digest};
+use backstop_format::{CryptMode, Digest, FormatError};
 use parking_lot::Mutex;
 
-use super::{ReaderSession, check_mode};
+use super::ReaderSession;
+use super::decoding::Chunk;
 use crate::error::{ClientError, Result};
 
 /// The chunks of one archive. Clones share everything.
@@ -102,14 +103,34 @@ impl ChunkSource {
     /// # Errors
     /// Network failures; damaged or exchanged data, wrong key.
     pub async fn fetch(&self, position: usize) -> Result<Vec<u8>> {
-        self.fetch_map(position, Ok).await
+        let decoding = self.shared.session.decoding().clone();
+        self.fetch_map(position, move |chunk| Ok(decoding.to_buffer(chunk)))
+            .await
     }
 
-    /// Fetches a chunk and does something with it on the worker thread that decoded it.
-    pub(crate) async fn fetch_map<T, F>(&self, position: usize, consume: F) -> Result<T>
+    /// Takes back the buffer of a chunk that was fetched, for the next ones.
+    pub(crate) fn recycle(&self, buffer: Vec<u8>) {
+        self.shared.session.decoding().buffers().put(buffer);
+    }
+
+    /// Fetches a chunk and does something with its content on the worker thread that decoded it.
+    pub(crate) async fn fetch_with<F>(&self, position: usize, consume: F) -> Result<()>
+    where
+        F: FnOnce(&[u8]) -> Result<()> + Send + 'static,
+    {
+        let decoding = self.shared.session.decoding().clone();
+        let work = move |chunk: Chunk| {
+            consume(chunk.bytes())?;
+            decoding.recycle(chunk);
+            Ok(())
+        };
+        self.fetch_map(position, work).await
+    }
+
+    async fn fetch_map<T, F>(&self, position: usize, consume: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(Vec<u8>) -> Result<T> + Send + 'static,
+        F: FnOnce(Chunk) -> Result<T> + Send + 'static,
     {
         let span = self.span(position)?;
         // Bounded by the largest chunk; most chunks are compressed to less.
@@ -123,31 +144,28 @@ impl ChunkSource {
         self.shared
             .transferred
             .fetch_add(raw.len() as u64, Ordering::Relaxed);
+        let (sender, outcome) = tokio::sync::oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        self.shared
-            .session
-            .workers()
-            .run(move || consume(shared.decode(raw, &span)?))
-            .await
-            .unwrap_or_else(|| {
-                Err(ClientError::Invalid(
-                    "internal error: decoding a chunk panicked".to_owned(),
-                ))
-            })
-    }
-}
-
-impl Shared {
-    fn decode(&self, raw: Vec<u8>, span: &ChunkSpan) -> Result<Vec<u8>> {
-        let key = self.session.key().map(Arc::as_ref);
-        DataBlob::load(raw)
-            .and_then(|blob| {
-                check_mode(&blob, self.mode)?;
-                blob.decode_chunk(key, &span.digest, span.size())
-            })
-            .map_err(|source| ClientError::Data {
-                what: format!("{}, chunk {}", self.name, span.digest),
-                source,
-            })
+        let expected = ExpectedChunk {
+            digest: span.digest,
+            size: span.size(),
+        };
+        let deliver = move |chunk: std::result::Result<Chunk, FormatError>| {
+            let result = chunk
+                .map_err(|source| ClientError::Data {
+                    what: format!("{}, chunk {}", shared.name, expected.digest),
+                    source,
+                })
+                .and_then(consume);
+            // Nobody listens only when the restore has failed already.
+            let _ = sender.send(result);
+        };
+        let decoding = self.shared.session.decoding();
+        decoding.submit(raw, self.shared.mode, expected, deliver);
+        outcome.await.unwrap_or_else(|_| {
+            Err(ClientError::Invalid(
+                "internal error: decoding a chunk panicked".to_owned(),
+            ))
+        })
     }
 }

@@ -4,10 +4,12 @@
 //! against the index.
 
 mod chunk_source;
+mod decoding;
 mod index_reader;
 mod stream;
 
 pub use chunk_source::ChunkSource;
+use decoding::Decoding;
 pub use index_reader::RemoteIndexReader;
 pub use stream::{ArchiveStream, ReadAhead};
 
@@ -50,7 +52,7 @@ pub struct ReaderSession {
     sessions: Vec<Session>,
     next: AtomicUsize,
     key: Option<Arc<CryptKey>>,
-    workers: Workers,
+    decoding: Decoding,
 }
 
 impl ReaderSession {
@@ -73,7 +75,7 @@ impl ReaderSession {
             sessions,
             next: AtomicUsize::new(0),
             key: access.key.clone(),
-            workers: Workers::shared()?,
+            decoding: Decoding::new(Workers::shared()?, access.key.clone()),
         }))
     }
 
@@ -82,8 +84,8 @@ impl ReaderSession {
         self.key.as_ref()
     }
 
-    pub(crate) fn workers(&self) -> &Workers {
-        &self.workers
+    fn decoding(&self) -> &Decoding {
+        &self.decoding
     }
 
     /// The manifest. With a key, its signature is verified.
@@ -166,13 +168,14 @@ impl ReaderSession {
     }
 
     /// The stored form of a chunk; `expected` is a guess of its length.
-    pub(crate) async fn raw_chunk(&self, digest: &Digest, expected: usize) -> Result<Vec<u8>> {
+    async fn raw_chunk(&self, digest: &Digest, expected: usize) -> Result<Vec<u8>> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let position = turn.checked_rem(self.sessions.len()).unwrap_or(0);
         let session = self.sessions.get(position).ok_or(ClientError::Cancelled)?;
         let query = json!({"digest": digest.to_string()});
+        let buffer = self.decoding.buffers().take(expected);
         session
-            .download("chunk", &query, expected, MAX_ENCODED_CHUNK_SIZE)
+            .download("chunk", &query, buffer, MAX_ENCODED_CHUNK_SIZE)
             .await
     }
 
@@ -201,7 +204,7 @@ impl ReaderSession {
 
 async fn download(session: &Session, name: &str, limit: usize) -> Result<Vec<u8>> {
     session
-        .download("download", &json!({"file-name": name}), 64 << 10, limit)
+        .download("download", &json!({"file-name": name}), Vec::new(), limit)
         .await
 }
 

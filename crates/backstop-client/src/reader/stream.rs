@@ -94,11 +94,17 @@ impl ArchiveStream {
         }))
     }
 
+    /// Takes back the buffer of a chunk, for the next ones.
+    pub fn recycle(&self, chunk: Vec<u8>) {
+        self.source.recycle(chunk);
+    }
+
     /// Waits for the next chunk; `false` at the end.
     fn advance(&mut self) -> Result<bool> {
         match self.chunks.blocking_recv() {
             Some(chunk) => {
-                self.current = chunk?;
+                let read = std::mem::replace(&mut self.current, chunk?);
+                self.source.recycle(read);
                 self.within = 0;
                 self.end += self.current.len() as u64;
                 self.delivered

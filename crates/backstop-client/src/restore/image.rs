@@ -55,15 +55,15 @@ pub(super) async fn to_file(
             let (source, file) = (source.clone(), Arc::clone(&file));
             let (target, written) = (Arc::clone(&target), Arc::clone(&written));
             tasks.spawn(async move {
-                let write = move |chunk: Vec<u8>| {
-                    if !is_zero(&chunk) {
-                        file.write_all_at(&chunk, span.start)
+                let write = move |chunk: &[u8]| {
+                    if !is_zero(chunk) {
+                        file.write_all_at(chunk, span.start)
                             .map_err(|source| failed("writing", &target, source))?;
                     }
                     written.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     Ok(())
                 };
-                source.fetch_map(position, write).await
+                source.fetch_with(position, write).await
             });
         }
         while let Some(result) = tasks.join_next().await {

@@ -58,6 +58,7 @@ pub(super) async fn stream_to_stdout(
         let mut stdout = stdout()?;
         while let Some(chunk) = stream.next_chunk()? {
             stdout.write_all(&chunk)?;
+            stream.recycle(chunk);
         }
         Ok(())
     });

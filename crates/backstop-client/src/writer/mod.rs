@@ -188,7 +188,12 @@ impl BackupSession {
 
     async fn previous_file(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
         self.session
-            .download("previous", &json!({"archive-name": name}), 64 << 10, limit)
+            .download(
+                "previous",
+                &json!({"archive-name": name}),
+                Vec::new(),
+                limit,
+            )
             .await
     }
 

@@ -5,6 +5,7 @@
 
 pub mod acceptance;
 mod calls;
+pub mod chunk_gate;
 pub mod error;
 pub mod index_writer;
 pub mod known_chunks;

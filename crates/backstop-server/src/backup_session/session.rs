@@ -20,11 +20,12 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use super::acceptance::MANIFEST_NAME;
+use super::chunk_gate::ChunkGate;
 use super::error::SessionError;
 use super::index_writer::{CloseClaim, IndexKind};
 use super::state::{SessionState, UploadedChunk, blob_file};
 use super::target::BackupTarget;
-use super::upload::{ChunkAnnouncement, ChunkGate, check_chunk, read_blob, read_chunk};
+use super::upload::{ChunkAnnouncement, read_blob, read_chunk};
 use crate::http::body;
 use crate::session_http2::calls::Answer;
 use crate::task::TaskContext;
@@ -138,9 +139,10 @@ impl BackupSession {
         let raw = read_chunk(body, &announced).await?;
         let held = Arc::clone(&self.gate).read_owned().await;
         let session = Arc::clone(self);
+        let blob = self.chunks.check(raw, announced).await?;
         self.chunks
-            .run(move || {
-                let result = session.store_chunk(kind, wid, &announced, raw);
+            .store(move || {
+                let result = session.store_chunk(kind, wid, &announced, &blob);
                 drop(held);
                 result
             })
@@ -152,13 +154,12 @@ impl BackupSession {
         kind: IndexKind,
         wid: u16,
         announced: &ChunkAnnouncement,
-        raw: Vec<u8>,
+        blob: &DataBlob,
     ) -> Result<Digest> {
         self.state
             .lock()
             .check_upload(kind, wid, u64::from(announced.size))?;
-        let blob = check_chunk(raw, announced)?;
-        let inserted = self.target.insert_chunk(&announced.digest, &blob)?;
+        let inserted = self.target.insert_chunk(&announced.digest, blob)?;
         let chunk = UploadedChunk {
             digest: announced.digest,
             size: announced.size,

@@ -1,17 +1,14 @@
 //! Bodies of uploads: receiving them within their announced length, and checking chunks before they are stored.
 //!
-//! Receiving is asynchronous and bounded by `encoded-size` (at most 16 MiB and 44 bytes). Checking decodes and
-//! hashes, so it must run on the blocking pool.
+//! Receiving is asynchronous and bounded by `encoded-size` (at most 16 MiB and 44 bytes). Checking, which decodes and
+//! hashes, is the business of [`super::chunk_gate`].
 
 use std::fmt;
-use std::sync::Arc;
 
-use backstop_format::blob::DataBlob;
-use backstop_format::{Digest, FormatError};
+use backstop_format::Digest;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use tokio::sync::Semaphore;
 
 use super::error::SessionError;
 
@@ -98,69 +95,11 @@ where
         })
 }
 
-/// Checks a received chunk and gives it a CRC of our own. A plain chunk must decode to what was announced; an
-/// encrypted one cannot be looked into. Decodes and hashes: call it on the blocking pool only.
-pub fn check_chunk(raw: Vec<u8>, announced: &ChunkAnnouncement) -> Result<DataBlob, SessionError> {
-    let mut blob = DataBlob::parse(raw)?;
-    if !blob.is_encrypted() {
-        blob.verify_plain_chunk(&announced.digest, u64::from(announced.size))
-            .map_err(|err| match err {
-                FormatError::WrongLength {
-                    expected, found, ..
-                } => SessionError::ChunkLength {
-                    announced: expected,
-                    found,
-                },
-                FormatError::WrongDigest { .. } => SessionError::ChunkDigest,
-                other => SessionError::Format(other),
-            })?;
-    }
-    blob.refresh_crc();
-    Ok(blob)
-}
-
-/// The gate in front of the blocking pool for chunk checks of all sessions: as many at once as keep processors and
-/// disks busy, in the order in which the chunks arrived, so that no session can starve the others.
-#[derive(Clone, Debug)]
-pub struct ChunkGate {
-    permits: Arc<Semaphore>,
-}
-
-impl ChunkGate {
-    /// A gate for `threads` concurrent checks.
-    pub fn new(threads: usize) -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(threads.max(1))),
-        }
-    }
-
-    /// Runs `work` on the blocking pool when its turn has come. Work that has begun runs to its end even if the
-    /// caller goes away, so it must own what it needs.
-    pub async fn run<T, F>(&self, work: F) -> Result<T, SessionError>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> Result<T, SessionError> + Send + 'static,
-    {
-        let stopped = || SessionError::Datastore("the server is shutting down".to_owned());
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| stopped())?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|_| stopped())?
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use backstop_format::crypt::CryptKey;
+    use backstop_format::blob::DataBlob;
     use http_body_util::Full;
 
     fn announce(plain: &[u8], blob: &DataBlob) -> ChunkAnnouncement {
@@ -206,82 +145,5 @@ mod tests {
                 .to_string(),
             "got blob with unexpected length (17 != 16)"
         );
-    }
-
-    #[test]
-    fn the_server_computes_its_own_crc() {
-        let blob = DataBlob::encode(b"hello", None, false).unwrap();
-        let mut raw = blob.raw().to_vec();
-        raw[8..12].fill(0);
-        let stored = check_chunk(raw, &announce(b"hello", &blob)).unwrap();
-        assert_eq!(stored.raw(), blob.raw());
-    }
-
-    #[test]
-    fn a_plain_chunk_that_is_not_what_its_digest_names_is_refused() {
-        for compress in [false, true] {
-            let plain = vec![b'a'; 5000];
-            let blob = DataBlob::encode(&plain, None, compress).unwrap();
-            let announced = announce(&plain, &blob);
-            let other = ChunkAnnouncement {
-                digest: Digest([1; 32]),
-                ..announced
-            };
-            let err = check_chunk(blob.raw().to_vec(), &other).unwrap_err();
-            assert_eq!(err.to_string(), "detected chunk with wrong digest.");
-            let longer = ChunkAnnouncement {
-                size: 5001,
-                ..announced
-            };
-            let err = check_chunk(blob.raw().to_vec(), &longer).unwrap_err();
-            assert_eq!(
-                err.to_string(),
-                "detected chunk with wrong length (5001 != 5000)"
-            );
-        }
-    }
-
-    #[test]
-    fn no_flipped_bit_of_a_plain_chunk_gets_through() {
-        let plain: Vec<u8> = (0..200u8).collect();
-        for compress in [false, true] {
-            let blob = DataBlob::encode(&plain, None, compress).unwrap();
-            let announced = announce(&plain, &blob);
-            for position in (0..8).chain(12..blob.raw().len()) {
-                for bit in 0..8 {
-                    let mut raw = blob.raw().to_vec();
-                    raw[position] ^= 1 << bit;
-                    // a zstd frame has redundant bits: what is stored must decode to what was announced
-                    if let Ok(stored) = check_chunk(raw, &announced) {
-                        assert_eq!(stored.decode(None, 1000).unwrap(), plain);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_encrypted_chunk_passes_with_a_new_crc() {
-        let blob = DataBlob::encode(b"hello", Some(&CryptKey::new([7; 32])), false).unwrap();
-        let mut raw = blob.raw().to_vec();
-        raw[8..12].fill(0);
-        let announced = ChunkAnnouncement {
-            digest: Digest([9; 32]),
-            size: 5,
-            encoded_size: raw.len(),
-        };
-        check_chunk(raw, &announced).unwrap().verify_crc().unwrap();
-    }
-
-    #[test]
-    fn what_is_no_blob_is_no_chunk() {
-        let announced = ChunkAnnouncement {
-            digest: Digest([9; 32]),
-            size: 5,
-            encoded_size: 20,
-        };
-        for raw in [vec![0; 20], vec![], vec![0x42; 11]] {
-            assert!(check_chunk(raw, &announced).is_err());
-        }
     }
 }

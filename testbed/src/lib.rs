@@ -10,6 +10,7 @@ pub mod scratch;
 pub mod server;
 pub mod stock;
 pub mod stock_root;
+pub mod terminal;
 pub mod tree;
 
 #[path = "../../crates/backstop/src/server_process.rs"]

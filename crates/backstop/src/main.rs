@@ -16,6 +16,7 @@ mod key_commands;
 mod manager_commands;
 mod moment;
 mod output;
+mod password_prompt;
 mod pxar_commands;
 mod secret;
 mod server_address;

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
-use crate::output;
+use crate::{output, password_prompt};
 
 /// Fewest characters of a new passphrase.
 const SHORTEST_PASSPHRASE: usize = 5;
@@ -20,12 +20,7 @@ pub fn can_ask() -> bool {
 /// # Errors
 /// If there is no terminal or the answer cannot be read.
 pub fn password(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
-    let config = rpassword::ConfigBuilder::new()
-        .password_feedback_mask('*')
-        .build();
-    rpassword::prompt_password_with_config(prompt, config)
-        .map(Zeroizing::new)
-        .context("unable to read passphrase")
+    password_prompt::ask(prompt).context("unable to read passphrase")
 }
 
 /// Asks twice for a new secret.

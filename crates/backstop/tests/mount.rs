@@ -233,7 +233,7 @@ fn a_mount_that_fails_in_the_background_is_not_reported_as_success() {
     for (snapshot, archive, expected) in [
         ("host/x", "other.pxar", "archive not found in manifest"),
         ("host/y", "root.pxar", "host/y"),
-        ("host/x", "drive.img", "is an image"),
+        ("host/x", "drive.img", "use the 'map' command"),
     ] {
         let output = world.mount(snapshot, archive, &[]).output().unwrap();
         assert_eq!(output.status.code(), Some(255));

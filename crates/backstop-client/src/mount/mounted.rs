@@ -7,11 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use backstop_format::read_at::ReadAt;
-use fuser::{Config, MountOption, Session, SessionUnmounter};
+use fuser::{Config, Filesystem, MountOption, Session, SessionUnmounter};
 use rustix::mount::UnmountFlags;
 use tokio::sync::oneshot;
 
 use super::filesystem::{ArchiveFilesystem, MAX_BACKGROUND};
+use super::image::ImageFilesystem;
 use super::tree::ArchiveTree;
 
 const DEVICE: &str = "/dev/fuse";
@@ -118,6 +119,27 @@ where
     {
         return Err(at_target(io::ErrorKind::NotADirectory.into()));
     }
+    serve(ArchiveFilesystem::new(tree), target, source)
+}
+
+/// Mounts an image on the file `target`, as [`mount`] does.
+pub(super) fn mount_image<R>(
+    image: R,
+    target: &Path,
+    source: &str,
+) -> Result<MountedArchive, MountError>
+where
+    R: ReadAt + Send + Sync + 'static,
+{
+    serve(ImageFilesystem(image), target.to_owned(), source)
+}
+
+/// Mounts a file system and answers the kernel until the mount ends.
+fn serve<F: Filesystem + Send + Sync + 'static>(
+    filesystem: F,
+    target: PathBuf,
+    source: &str,
+) -> Result<MountedArchive, MountError> {
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
     config.mount_options = vec![
@@ -135,7 +157,6 @@ where
             source,
         },
     };
-    let filesystem = ArchiveFilesystem::new(tree);
     let mut session = Session::new(filesystem, &target, &config).map_err(failed)?;
     let unmounter = session.unmount_callable();
     let (sender, ended) = oneshot::channel();

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{ConfigError, ConfigStore, FileClass};
 
-const PRIVATE_FILE: &str = "authkey.key";
+pub(super) const PRIVATE_FILE: &str = "authkey.key";
 const PUBLIC_FILE: &str = "authkey.pub";
 const CSRF_FILE: &str = "csrf.key";
 /// Taken while the keys are made, so that two servers starting at once make one set.

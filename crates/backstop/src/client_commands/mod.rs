@@ -9,6 +9,7 @@ pub mod columns;
 pub mod encryption;
 mod group;
 mod listing;
+mod map;
 mod mount;
 mod namespace;
 pub mod parameters;
@@ -32,6 +33,8 @@ pub fn program(name: String) -> Program {
             .command("benchmark", benchmark::command())
             .command("restore", restore::command())
             .command("mount", mount::command())
+            .command("map", map::map_command())
+            .command("unmap", map::unmap_command())
             .command("list", listing::list_command())
             .command("status", listing::status_command())
             .group("snapshot", snapshot::commands())

@@ -19,22 +19,28 @@ use crate::{event_log, output};
 
 /// `mount`
 pub fn command() -> Command {
-    let key_file = KEY.iter().copied().filter(|key| key.name == "keyfile");
-    let key_file: Vec<Parameter> = key_file.collect();
-    Command::new(
+    let command = Command::new(
         "Mount an archive of directories, to look at and copy from.",
         run,
     )
     .argument(GROUP_OR_SNAPSHOT)
     .argument(ARCHIVE)
-    .argument(Parameter::text("target", "The directory to mount at.").file())
-    .options(REPOSITORY)
-    .option(NAMESPACE)
-    .options(&key_file)
-    .option(
-        Parameter::flag("verbose", "Stay in the foreground until it is unmounted.")
-            .default("false"),
-    )
+    .argument(Parameter::text("target", "The directory to mount at.").file());
+    with_options(command)
+}
+
+/// The options of commands that show an archive in the background.
+pub fn with_options(command: Command) -> Command {
+    let key_file = KEY.iter().copied().filter(|key| key.name == "keyfile");
+    let key_file: Vec<Parameter> = key_file.collect();
+    command
+        .options(REPOSITORY)
+        .option(NAMESPACE)
+        .options(&key_file)
+        .option(
+            Parameter::flag("verbose", "Stay in the foreground until it is unmounted.")
+                .default("false"),
+        )
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -43,9 +49,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .iter()
         .any(|end| archive.ends_with(end))
     {
-        bail!(
-            "'{archive}' is an image, and only archives of directories (pxar) can be mounted - restore it instead"
-        );
+        bail!("use the 'map' command to map drive images");
     }
     super::parameters::archive_name(archive)?;
     let target = directory(arguments.required("target")?)?;

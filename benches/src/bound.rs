@@ -1,7 +1,7 @@
 //! What the hardware allows: the costly steps of a backup on bytes that are already in memory.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,10 +24,14 @@ pub struct Bound {
     pub single_backup: f64,
     /// All cores: SHA-256 and zstd.
     pub backup: f64,
+    /// All cores, which a server on the same machine shares: SHA-256 and zstd, and the check of what arrives.
+    pub both_ends: f64,
     /// All cores: SHA-256 and, where the data is a stream, cutting.
     pub unchanged: f64,
     /// All cores: decompression and SHA-256.
     pub restore: f64,
+    /// All cores: decompression, SHA-256 and writing to files in the directory of temporary files.
+    pub written: f64,
 }
 
 /// At most `limit` bytes of the files below `path` (or of the file `path`), in pieces.
@@ -78,14 +82,24 @@ impl Bound {
             .split_whitespace()
             .filter_map(|word| word.parse().ok())
             .collect();
-        let [single_backup, backup, unchanged, restore] = numbers[..] else {
+        let [
+            single_backup,
+            backup,
+            both_ends,
+            unchanged,
+            restore,
+            written,
+        ] = numbers[..]
+        else {
             bail!("no speeds in {text:?}")
         };
         Ok(Self {
             single_backup,
             backup,
+            both_ends,
             unchanged,
             restore,
+            written,
         })
     }
 
@@ -97,8 +111,13 @@ impl Bound {
     pub fn print(path: &Path, kind: &str) -> Result<()> {
         let bound = Self::measure(&load(path, SAMPLE)?, kind == "stream")?;
         println!(
-            "{} {} {} {}",
-            bound.single_backup, bound.backup, bound.unchanged, bound.restore
+            "{} {} {} {} {} {}",
+            bound.single_backup,
+            bound.backup,
+            bound.both_ends,
+            bound.unchanged,
+            bound.restore,
+            bound.written
         );
         Ok(())
     }
@@ -129,6 +148,19 @@ impl Bound {
                 || BlobEncoder::new(None, true),
                 backup,
             ),
+            both_ends: speed(
+                bytes,
+                cores,
+                pieces,
+                || BlobEncoder::new(None, true),
+                |encoder, piece| {
+                    let digest = Digest::of(piece);
+                    let sent = encoder.encode(piece);
+                    let checked =
+                        sent.and_then(|blob| blob.verify_plain_chunk(&digest, piece.len() as u64));
+                    std::hint::black_box(checked.is_ok());
+                },
+            ),
             unchanged: speed(
                 bytes,
                 cores,
@@ -153,6 +185,19 @@ impl Bound {
                 |(), blob| {
                     let plain = blob.decode(None, MAX_CHUNK_SIZE).unwrap_or_default();
                     std::hint::black_box(Digest::of(&plain));
+                },
+            ),
+            written: speed(
+                bytes,
+                cores,
+                &blobs,
+                || tempfile::tempfile().ok(),
+                |file, blob| {
+                    let plain = blob.decode(None, MAX_CHUNK_SIZE).unwrap_or_default();
+                    std::hint::black_box(Digest::of(&plain));
+                    if let Some(file) = file {
+                        let _ = file.write_all(&plain);
+                    }
                 },
             ),
         })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 /// Most bytes that are kept for later use.
-const MAX_KEPT: usize = 48 << 20;
+const MAX_KEPT: usize = 32 << 20;
 
 /// A pool of byte buffers. Clones share it.
 #[derive(Clone, Default)]
@@ -77,6 +77,6 @@ mod tests {
             buffers.put(Vec::with_capacity(16 << 20));
         }
         assert!(buffers.kept.lock().bytes <= MAX_KEPT);
-        assert_eq!(buffers.kept.lock().buffers.len(), 3);
+        assert_eq!(buffers.kept.lock().buffers.len(), MAX_KEPT / (16 << 20));
     }
 }

@@ -10,6 +10,7 @@
 pub(crate) mod acl;
 mod apply;
 mod create;
+mod crew;
 mod error;
 mod extract;
 mod flags;

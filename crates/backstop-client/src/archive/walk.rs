@@ -3,13 +3,12 @@
 //! Everything is opened relative to its directory and without following symbolic links. The walk
 //! decides what belongs into an archive; what it finds goes to a receiver in batches.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::CString;
 use std::fs::File;
-use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use backstop_format::pxar::entry::{
     Device, MODE_BLOCK, MODE_CHAR, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK,
@@ -18,6 +17,7 @@ use backstop_format::pxar::entry::{
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::crew::{Crew, Found, Outcome, find};
 use super::error::{ArchiveError, Result, display_path};
 use super::flags::magic;
 use super::metadata::{MetadataReader, archive_stat, file_system_magic};
@@ -31,10 +31,12 @@ const EXCLUDE_FILE: &[u8] = b".pxarexclude";
 pub(crate) const EXCLUDE_CLI: &[u8] = b".pxarexclude-cli";
 /// Largest exclude file that is read: 16 MiB.
 const MAX_EXCLUDE_FILE: u64 = 16 << 20;
-/// Bytes at the beginning of each file that are read ahead.
-const PREFETCH: Option<NonZeroU64> = NonZeroU64::new(1 << 20);
 /// Items handed over at once.
 const BATCH: usize = 32;
+/// Files that one thread of the crew opens at a time.
+const GROUP: usize = 16;
+/// Groups that are opened ahead of the walk. Together at most 512 open files.
+const GROUPS_AHEAD: usize = 32;
 
 /// Device and inode number.
 pub(crate) type Inode = (u64, u64);
@@ -174,6 +176,10 @@ struct Directory {
     fd: Arc<OwnedFd>,
     /// Names still to be visited, last first.
     names: Vec<(CString, FileType)>,
+    /// Those before them, which are being opened.
+    ahead: VecDeque<Group>,
+    /// Those before them, which have been opened.
+    opened: VecDeque<(CString, Outcome)>,
     count: usize,
     device: u64,
     /// Length of the path of this directory.
@@ -182,7 +188,22 @@ struct Directory {
     patterns: usize,
 }
 
+/// Files that a thread of the crew opens.
+struct Group {
+    names: Vec<CString>,
+    outcomes: mpsc::Receiver<Vec<Outcome>>,
+}
+
+/// The next name of a directory.
+enum Next {
+    /// Nothing has been looked at yet.
+    Name(CString, FileType),
+    /// A file that belongs into the archive.
+    File(CString, Outcome),
+}
+
 pub(crate) struct Walk<'a> {
+    crew: Option<Crew>,
     options: &'a CreateOptions,
     activity: &'a dyn Activity,
     devices: Option<HashSet<u64>>,
@@ -260,27 +281,29 @@ impl<'a> Walk<'a> {
                 Some(devices)
             }
         };
-        let mut walk = Self {
-            options,
-            activity,
-            devices,
-            metadata: MetadataReader::new(options.features, options.skip_e2big_xattr),
-            patterns: options.exclude.clone(),
-            path: Vec::new(),
-            entries: 0,
-            prefetch,
-            batch: Vec::with_capacity(BATCH),
-            receiver,
-        };
-        walk.tree(source)
+        std::thread::scope(|scope| {
+            let mut walk = Self {
+                crew: Crew::start(scope, options, prefetch),
+                options,
+                activity,
+                devices,
+                metadata: MetadataReader::new(options.features, options.skip_e2big_xattr),
+                patterns: options.exclude.clone(),
+                path: Vec::new(),
+                entries: 0,
+                prefetch,
+                batch: Vec::with_capacity(BATCH),
+                receiver,
+            };
+            walk.tree(source)
+        })
     }
 
     fn tree(&mut self, source: Source) -> Result<()> {
         let device = source.stat.st_dev;
         let mut open = vec![self.directory(source.fd, device)?];
         while let Some(directory) = open.last_mut() {
-            self.path.truncate(directory.path);
-            let Some((name, file_type)) = directory.names.pop() else {
+            let Some(next) = self.next(directory)? else {
                 self.entries = self.entries.saturating_sub(directory.count);
                 self.patterns.truncate(directory.patterns);
                 open.pop();
@@ -296,18 +319,19 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             };
-            let is_root = self.path.is_empty();
-            if !is_root {
-                self.path.push(b'/');
-            }
-            self.path.extend_from_slice(name.as_bytes());
-            if is_root && name.as_bytes() == EXCLUDE_CLI {
-                continue;
-            }
-            if self.is_excluded(directory.fd.as_fd(), &name, file_type)? {
-                continue;
-            }
-            let Some((item, descend)) = self.entry(directory, &name, file_type)? else {
+            let (name, file_type, outcome) = match next {
+                Next::Name(name, file_type) => {
+                    if !self.enters(directory.path, directory.fd.as_fd(), &name, file_type)? {
+                        continue;
+                    }
+                    (name, file_type, None)
+                }
+                Next::File(name, outcome) => {
+                    self.set_path(directory.path, &name);
+                    (name, FileType::RegularFile, Some(outcome))
+                }
+            };
+            let Some((item, descend)) = self.entry(directory, &name, file_type, outcome)? else {
                 continue;
             };
             let is_directory = matches!(item.kind, ItemKind::Directory);
@@ -336,6 +360,79 @@ impl<'a> Walk<'a> {
             (self.receiver)(std::mem::take(&mut self.batch));
         }
         Ok(())
+    }
+
+    /// Makes `name` in the directory at the first `directory` bytes of the path the current one.
+    fn set_path(&mut self, directory: usize, name: &CString) {
+        self.path.truncate(directory);
+        if !self.path.is_empty() {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(name.as_bytes());
+    }
+
+    /// Whether an entry belongs into the archive by its name and type.
+    fn enters(
+        &mut self,
+        path: usize,
+        directory: BorrowedFd<'_>,
+        name: &CString,
+        file_type: FileType,
+    ) -> Result<bool> {
+        self.set_path(path, name);
+        let is_record = path == 0 && name.as_bytes() == EXCLUDE_CLI;
+        Ok(!is_record && !self.is_excluded(directory, name, file_type)?)
+    }
+
+    /// The next name of a directory. Files are opened ahead, in groups.
+    fn next(&mut self, directory: &mut Directory) -> Result<Option<Next>> {
+        loop {
+            if let Some((name, outcome)) = directory.opened.pop_front() {
+                return Ok(Some(Next::File(name, outcome)));
+            }
+            while directory.ahead.len() < GROUPS_AHEAD
+                && let Some(group) = self.group(directory)?
+            {
+                directory.ahead.push_back(group);
+            }
+            let Some(group) = directory.ahead.pop_front() else {
+                let next = directory.names.pop();
+                return Ok(next.map(|(name, file_type)| Next::Name(name, file_type)));
+            };
+            let outcomes = group.outcomes.recv().unwrap_or_default().into_iter();
+            // Should a thread have failed, the walk opens the file itself.
+            let outcomes = outcomes.chain(std::iter::repeat_with(|| Ok(None)));
+            directory.opened = group.names.into_iter().zip(outcomes).collect();
+        }
+    }
+
+    /// Starts opening the next files of a directory; `None` when something else or not enough of them comes next.
+    fn group(&mut self, directory: &mut Directory) -> Result<Option<Group>> {
+        let is_file = |entry: &&(CString, FileType)| entry.1 == FileType::RegularFile;
+        let count = directory
+            .names
+            .iter()
+            .rev()
+            .take(GROUP)
+            .take_while(is_file)
+            .count();
+        if count < 2 || self.crew.is_none() {
+            return Ok(None);
+        }
+        let mut names = Vec::with_capacity(count);
+        for _ in 0..count {
+            let Some((name, file_type)) = directory.names.pop() else {
+                break;
+            };
+            if self.enters(directory.path, directory.fd.as_fd(), &name, file_type)? {
+                names.push(name);
+            }
+        }
+        let crew = self.crew.as_ref();
+        Ok(crew.map(|crew| Group {
+            outcomes: crew.open(&directory.fd, names.clone()),
+            names,
+        }))
     }
 
     fn give(&mut self, item: Item) -> bool {
@@ -390,6 +487,8 @@ impl<'a> Walk<'a> {
         Ok(Directory {
             fd: Arc::new(fd),
             names,
+            ahead: VecDeque::new(),
+            opened: VecDeque::new(),
             count,
             device,
             path,
@@ -478,8 +577,9 @@ impl<'a> Walk<'a> {
         directory: &Directory,
         name: &CString,
         file_type: FileType,
+        outcome: Option<Outcome>,
     ) -> Result<Visited> {
-        match self.open_entry(directory, name, file_type) {
+        match self.open_entry(directory, name, file_type, outcome) {
             Ok(found) => Ok(found),
             Err(err) => {
                 warn_left_out(self.activity, &self.path, name.as_bytes(), err)?;
@@ -488,17 +588,28 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// `outcome` is there when the crew has opened the file.
     fn open_entry(
         &mut self,
         directory: &Directory,
         name: &CString,
         file_type: FileType,
+        outcome: Option<Outcome>,
     ) -> Opened<Visited> {
         let parent = directory.fd.as_fd();
+        let prefetch = self.prefetch;
+        let mut open = |kind| match kind {
+            MODE_FILE => find(&directory.fd, name, &mut self.metadata, prefetch),
+            kind => Ok(open_and_stat(parent, name, kind)?.map(|(fd, stat)| {
+                let metadata = self.metadata.read(fd.as_fd(), &stat);
+                Box::new(Found { fd, stat, metadata })
+            })),
+        };
         // The type in the directory saves a system call per file; what is opened is looked at again.
-        let opened = match file_type {
-            FileType::RegularFile => open_and_stat(parent, name, MODE_FILE),
-            FileType::Directory => open_and_stat(parent, name, MODE_DIRECTORY),
+        let opened = match (outcome, file_type) {
+            (Some(outcome), _) => outcome,
+            (None, FileType::RegularFile) => open(MODE_FILE),
+            (None, FileType::Directory) => open(MODE_DIRECTORY),
             _ => Ok(None),
         };
         let opened = match opened {
@@ -506,38 +617,34 @@ impl<'a> Walk<'a> {
             Err(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => None,
             opened => opened?,
         };
-        let (fd, stat) = match opened {
-            Some((fd, stat)) => (Some(fd), stat),
+        let (fd, stat, metadata) = match opened {
+            Some(found) => {
+                let Found { fd, stat, metadata } = *found;
+                (Some(fd), stat, metadata?)
+            }
             None => {
                 let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 match u64::from(stat.st_mode) & MODE_TYPE_MASK {
                     kind @ (MODE_FILE | MODE_DIRECTORY) => {
-                        let opened = open_and_stat(parent, name, kind)?;
                         // Changed again: whoever does that may call it vanished.
-                        let (fd, stat) = opened.ok_or(Errno::NOENT)?;
-                        (Some(fd), stat)
+                        let found = open(kind)?.ok_or(Errno::NOENT)?;
+                        let Found { fd, stat, metadata } = *found;
+                        (Some(fd), stat, metadata?)
                     }
-                    _ => (None, stat),
+                    _ => {
+                        let metadata = Metadata {
+                            stat: archive_stat(&stat),
+                            ..Metadata::default()
+                        };
+                        (None, stat, metadata)
+                    }
                 }
             }
         };
         let features = &self.options.features;
         let mut descend = None;
-        let metadata = match &fd {
-            Some(fd) => self.metadata.read(fd.as_fd(), &stat)?,
-            None => Metadata {
-                stat: archive_stat(&stat),
-                ..Metadata::default()
-            },
-        };
         let kind = match (u64::from(stat.st_mode) & MODE_TYPE_MASK, fd) {
-            (MODE_FILE, Some(fd)) => {
-                if self.prefetch && stat.st_size > 0 {
-                    // Advice only: the kernel begins to read what the encoder will ask for.
-                    let _ = rustix::fs::fadvise(&fd, 0, PREFETCH, rustix::fs::Advice::WillNeed);
-                }
-                file_kind(&directory.fd, File::from(fd), &stat)
-            }
+            (MODE_FILE, Some(fd)) => file_kind(&directory.fd, File::from(fd), &stat),
             (MODE_DIRECTORY, Some(fd)) => {
                 if self.may_enter(fd.as_fd(), &stat, directory.device)? {
                     descend = Some((fd, stat.st_dev));
@@ -587,7 +694,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Opens a file or directory; `None` when it turns out to be of another kind.
-fn open_and_stat(
+pub(crate) fn open_and_stat(
     parent: BorrowedFd<'_>,
     name: &CString,
     kind: u64,

@@ -17,8 +17,8 @@ use crate::activity::Activity;
 use crate::error::{ClientError, Result};
 use crate::reader::ChunkSource;
 
-/// Chunks under way at most: 16 of 4 MiB are 64 MiB decoded and as much encoded.
-const MAX_CHUNKS: usize = 16;
+/// Chunks under way at most: 24 of 4 MiB are 96 MiB encoded; only those on worker threads are decoded.
+const MAX_CHUNKS: usize = 24;
 
 /// Writes an image into a new file.
 pub(super) async fn to_file(

@@ -6,7 +6,7 @@
 //! nothing else may ever open it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -25,9 +25,10 @@ pub(crate) const LOCK_FILE: &str = ".lock";
 type Identity = (u64, u64);
 
 /// The locks of this process. An entry stays until its file is closed: a file opened while the old descriptor is about to be
-/// closed would lose its locks.
+/// closed would lose its locks. Held for moments only, never while a file system is asked for something.
 static OPENED: Mutex<BTreeMap<Identity, Weak<ProcessLock>>> = Mutex::new(BTreeMap::new());
-static CLOSED: Condvar = Condvar::new();
+/// Something was opened or closed.
+static CHANGED: Condvar = Condvar::new();
 
 /// The lock of one chunk store in this process.
 pub(crate) struct ProcessLock {
@@ -57,35 +58,41 @@ pub(crate) struct ExclusiveGuard(Arc<ProcessLock>);
 
 impl ProcessLock {
     /// The lock of the datastore at `base`; the file is created if it is missing.
+    ///
+    /// A file system that hangs holds up nobody but those who wait for this datastore.
     pub(crate) fn open(base: &Path) -> Result<Arc<Self>> {
         let path = base.join(LOCK_FILE);
-        let mut opened = OPENED.lock();
-        while let Ok(metadata) = std::fs::metadata(&path)
-            && let Some(entry) = opened.get(&(metadata.dev(), metadata.ino()))
-        {
-            match entry.upgrade() {
-                Some(lock) => return Ok(lock),
-                None => CLOSED.wait(&mut opened),
+        loop {
+            match std::fs::metadata(&path) {
+                Ok(metadata) => match Claim::on(identity(&metadata)) {
+                    Claimed::Open(lock) => return Ok(lock),
+                    Claimed::Mine(claim) => {
+                        let file = open_file(&path)?;
+                        let found = file
+                            .metadata()
+                            .map_err(DatastoreError::io("look at lock file", &path))?;
+                        if identity(&found) == claim.0 {
+                            return Ok(claim.fulfil(path, file));
+                        }
+                        // Replaced just now. It may be open elsewhere, so it must not be closed.
+                        std::mem::forget(file);
+                    }
+                },
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    if let Some((file, identity)) = create_file(&path)? {
+                        match Claim::on(identity) {
+                            Claimed::Mine(claim) => return Ok(claim.fulfil(path, file)),
+                            // Somebody was faster; closing it would drop the locks.
+                            Claimed::Open(lock) => {
+                                std::mem::forget(file);
+                                return Ok(lock);
+                            }
+                        }
+                    }
+                }
+                Err(error) => return Err(DatastoreError::io("look at lock file", &path)(error)),
             }
         }
-        let file = open_file(&path)?;
-        let metadata = file
-            .metadata()
-            .map_err(DatastoreError::io("look at lock file", &path))?;
-        let identity = (metadata.dev(), metadata.ino());
-        let state = State {
-            file: Some(file),
-            next: 0,
-            writers: HashMap::new(),
-            exclusive: false,
-        };
-        let lock = Arc::new(ProcessLock {
-            path,
-            identity,
-            state: Mutex::new(state),
-        });
-        opened.insert(identity, Arc::downgrade(&lock));
-        Ok(lock)
     }
 
     /// Counts as a writer until the guard is dropped.
@@ -188,11 +195,85 @@ impl ProcessLock {
 
 impl Drop for ProcessLock {
     fn drop(&mut self) {
-        let mut opened = OPENED.lock();
+        // May take its time on a file system that hangs. Meanwhile nobody else opens the file.
         self.state.get_mut().file = None;
-        opened.remove(&self.identity);
-        CLOSED.notify_all();
+        withdraw(&self.identity);
     }
+}
+
+/// The right to open the lock file of an identity; nobody else does meanwhile.
+struct Claim(Identity);
+
+enum Claimed {
+    Open(Arc<ProcessLock>),
+    Mine(Claim),
+}
+
+impl Claim {
+    /// Waits while somebody else opens or closes the file.
+    fn on(identity: Identity) -> Claimed {
+        let mut opened = OPENED.lock();
+        while let Some(entry) = opened.get(&identity) {
+            match entry.upgrade() {
+                Some(lock) => return Claimed::Open(lock),
+                None => CHANGED.wait(&mut opened),
+            }
+        }
+        opened.insert(identity, Weak::new());
+        Claimed::Mine(Self(identity))
+    }
+
+    fn fulfil(self, path: PathBuf, file: File) -> Arc<ProcessLock> {
+        let state = State {
+            file: Some(file),
+            next: 0,
+            writers: HashMap::new(),
+            exclusive: false,
+        };
+        let lock = Arc::new(ProcessLock {
+            path,
+            identity: self.0,
+            state: Mutex::new(state),
+        });
+        OPENED.lock().insert(self.0, Arc::downgrade(&lock));
+        CHANGED.notify_all();
+        std::mem::forget(self);
+        lock
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        withdraw(&self.0);
+    }
+}
+
+fn withdraw(identity: &Identity) {
+    OPENED.lock().remove(identity);
+    CHANGED.notify_all();
+}
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Creates the file; `None`: somebody else just did.
+fn create_file(path: &Path) -> Result<Option<(File, Identity)>> {
+    let created = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path);
+    let file = match created {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
+        other => other.map_err(DatastoreError::io("create lock file", path))?,
+    };
+    crate::ownership::inherit(&file, path).map_err(DatastoreError::io("set the owner of", path))?;
+    let metadata = file
+        .metadata()
+        .map_err(DatastoreError::io("look at lock file", path))?;
+    Ok(Some((file, identity(&metadata))))
 }
 
 fn open_file(path: &Path) -> Result<File> {

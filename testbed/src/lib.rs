@@ -4,6 +4,7 @@
 //! It must never touch `/etc/proxmox-backup`, the user's own configuration, or a process that it did
 //! not start itself.
 
+pub mod fault_fs;
 pub mod ping;
 pub mod random;
 pub mod scratch;

@@ -3,10 +3,15 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Output;
+use std::sync::PoisonError;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use crate::server_process::{ServerProcess, succeeded};
+
+/// How long something may take until it is logged. Generous, as machines can be slow.
+const LOG_LIMIT: Duration = Duration::from_secs(120);
 
 impl ServerProcess {
     /// Starts a server on a free loopback port, with an empty datastore `store1` below `root`.
@@ -44,6 +49,35 @@ impl ServerProcess {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Waits until at least `count` lines of the server's log contain all of `words`; says how many there are then.
+    ///
+    /// # Errors
+    ///
+    /// When they have not come within two minutes.
+    pub fn wait_for_log(&self, words: &[&str], count: usize) -> Result<usize> {
+        let found = |lines: &Vec<String>| {
+            let fits = |line: &&String| words.iter().all(|word| line.contains(word));
+            lines.iter().filter(fits).count()
+        };
+        let lines = self
+            .log
+            .lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (lines, waited) = self
+            .log
+            .more
+            .wait_timeout_while(lines, LOG_LIMIT, |lines| found(lines) < count)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            bail!(
+                "no line with {words:?}; the server said:\n{}",
+                lines.join("\n")
+            );
+        }
+        Ok(found(&lines))
     }
 
     /// Runs `backstop <tool> arguments…` for the datastore `store1`, whatever comes of it.

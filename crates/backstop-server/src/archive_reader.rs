@@ -15,7 +15,7 @@ use backstop_types::{ArchiveName, Namespace, Snapshot};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::datastores::DatastoreHandle;
+use crate::datastores::{DatastoreHandle, Place};
 use crate::http::ApiError;
 use crate::http::body::{Body, streamed};
 
@@ -145,6 +145,13 @@ impl ReadAt for ArchiveReader {
     }
 }
 
+impl ArchiveReader {
+    /// Where its datastore is.
+    pub fn place(&self) -> &Arc<Place> {
+        self.inner.datastore.place()
+    }
+}
+
 /// The whole archive as the body of an answer. While a piece is sent, the next one is read; between pieces no thread
 /// waits.
 pub fn reader_body(archive: ArchiveReader) -> Body {
@@ -158,8 +165,9 @@ pub fn section_body(archive: ArchiveReader, mut range: Range<u64>) -> Body {
     tokio::spawn(async move {
         while !range.is_empty() {
             let (reader, wanted) = (archive.clone(), range.clone());
-            let read = tokio::task::spawn_blocking(move || reader.piece(&wanted)).await;
-            let piece = match read.unwrap_or_else(|err| Err(io::Error::other(err))) {
+            let place = archive.place();
+            let read = place.work(move || reader.piece(&wanted)).await;
+            let piece = match read.unwrap_or_else(|err| Err(io::Error::other(err.to_string()))) {
                 Ok(piece) if piece.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
                 other => other,
             };

@@ -6,13 +6,24 @@
 //!
 //! Every look-up for reading or writing is counted until its handle is dropped; that is how maintenance modes can wait
 //! for running operations.
+//!
+//! The file system of a datastore can go away, fail or hang. A [`Watcher`] notices that; then look-ups fail at once,
+//! and what runs is given up (see [`Place`]). When the file system is back, everything works again.
+
+mod availability;
+mod health;
+mod identity;
+mod operations;
+mod place;
+mod watch;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
 
 use backstop_datastore::{Datastore, DatastoreError};
 use backstop_types::record::{ActiveOperations, BackendType, DatastoreConfig};
@@ -20,6 +31,13 @@ use backstop_types::{DatastoreName, Operation};
 use parking_lot::Mutex;
 
 use crate::config::{self, ConfigError, ConfigStore};
+use crate::roots::Roots;
+
+pub use availability::{Availability, Unavailable};
+pub use place::{Interrupted, Place};
+pub use watch::Watcher;
+
+use operations::OperationsFiles;
 
 /// Why a datastore cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +56,20 @@ pub enum LookupError {
         /// Mode and message, or what is wrong.
         reason: String,
     },
+    /// Its file system is gone, failing or hanging.
+    #[error(transparent)]
+    Absent(#[from] Unavailable),
     /// The configuration cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The system refuses threads.
+    #[error("unable to start threads for datastore '{name}' - {source}")]
+    Threads {
+        /// Its name.
+        name: DatastoreName,
+        /// Why.
+        source: io::Error,
+    },
     /// The datastore cannot be opened.
     #[error("unable to open datastore '{name}' - {source}")]
     Open {
@@ -56,6 +85,8 @@ pub enum LookupError {
 struct Active {
     read: AtomicI64,
     write: AtomicI64,
+    /// What other processes were told last.
+    told: Mutex<Option<(i64, i64)>>,
 }
 
 impl Active {
@@ -66,11 +97,17 @@ impl Active {
             Operation::Lookup => None,
         }
     }
+
+    fn now(&self) -> (i64, i64) {
+        let load = |counter: &AtomicI64| counter.load(Ordering::Relaxed);
+        (load(&self.read), load(&self.write))
+    }
 }
 
 /// An open datastore, counted as in use until this is dropped.
 pub struct DatastoreHandle {
     store: Arc<Datastore>,
+    place: Arc<Place>,
     config: DatastoreConfig,
     active: Arc<Active>,
     operation: Operation,
@@ -89,6 +126,24 @@ impl DatastoreHandle {
     /// Its configuration when it was looked up.
     pub fn config(&self) -> &DatastoreConfig {
         &self.config
+    }
+
+    /// Where it is, with the threads that may touch it.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// Asks it something short; blocks for five seconds at most. For callers that have no thread of its own to lose.
+    ///
+    /// # Errors
+    /// It is not available, or has not answered in time.
+    pub fn ask<T, F>(&self, question: F) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Datastore) -> T + Send + 'static,
+    {
+        let store = Arc::clone(&self.store);
+        self.place.ask(move || question(&store))
     }
 }
 
@@ -110,11 +165,10 @@ impl Drop for DatastoreHandle {
 
 #[derive(Default)]
 struct Inner {
-    /// What is open; kept open while it is configured.
-    open: HashMap<(DatastoreName, PathBuf), Arc<Datastore>>,
-    /// What was open once. A datastore that is still in use must not be opened a second time: closing one of two
-    /// descriptors of its lock file would drop the lock of both.
-    known: HashMap<(DatastoreName, PathBuf), Weak<Datastore>>,
+    /// What is configured, and what was and is still in use.
+    places: HashMap<(DatastoreName, PathBuf), Arc<Place>>,
+    /// What is configured.
+    current: HashMap<DatastoreName, Arc<Place>>,
     active: HashMap<DatastoreName, Arc<Active>>,
 }
 
@@ -123,9 +177,8 @@ struct Inner {
 pub struct DatastoreRegistry {
     config: Arc<ConfigStore>,
     locks: PathBuf,
+    operations: OperationsFiles,
     inner: Arc<Mutex<Inner>>,
-    /// Held while a datastore is opened, so that it is opened once.
-    opening: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for DatastoreRegistry {
@@ -137,13 +190,13 @@ impl fmt::Debug for DatastoreRegistry {
 }
 
 impl DatastoreRegistry {
-    /// The datastores of this configuration, whose locks lie in the directory `locks`.
-    pub fn new(config: Arc<ConfigStore>, locks: PathBuf) -> Self {
+    /// The datastores of this configuration, whose locks and counts lie below the run directory.
+    pub fn new(config: Arc<ConfigStore>, roots: &Roots) -> Self {
         Self {
             config,
-            locks,
+            locks: roots.locks(),
+            operations: OperationsFiles::below(&roots.run()),
             inner: Arc::default(),
-            opening: Arc::default(),
         }
     }
 
@@ -154,12 +207,26 @@ impl DatastoreRegistry {
     pub fn configs(&self) -> Result<Vec<DatastoreConfig>, LookupError> {
         let configs = config::datastore::list(&self.config)?;
         let mut inner = self.inner.lock();
-        inner.open.retain(|(name, path), _| {
+        let find = |name: &DatastoreName, place: &Place| {
             configs
                 .iter()
-                .any(|config| config.name == *name && config.path.as_str() == path.as_os_str())
+                .find(|config| config.name == *name && place.path() == directory(config))
+        };
+        inner
+            .current
+            .retain(|name, place| find(name, place).is_some());
+        inner.places.retain(|(name, _), place| {
+            let config = find(name, place);
+            let drops_handles = |config: &DatastoreConfig| {
+                let mode = config.maintenance().ok().flatten();
+                mode.is_some_and(|mode| mode.drops_cached_state())
+            };
+            if config.is_none_or(drops_handles) {
+                place.close();
+            }
+            config.is_some() || Arc::strong_count(place) > 1 || place.is_in_use()
         });
-        inner.known.retain(|_, store| store.strong_count() > 0);
+        drop(inner);
         Ok(configs)
     }
 
@@ -175,10 +242,42 @@ impl DatastoreRegistry {
         found.ok_or_else(|| LookupError::Unknown { name: name.clone() })
     }
 
-    /// An open datastore. Blocks for a small file, the first time also for opening the datastore.
+    /// The place of a configured datastore.
     ///
     /// # Errors
-    /// There is no such datastore, a maintenance mode closes it for `operation`, or it cannot be opened.
+    /// The system refuses what its threads need.
+    pub fn place(&self, config: &DatastoreConfig) -> Result<Arc<Place>, LookupError> {
+        let name = &config.name;
+        let key = (name.clone(), directory(config));
+        let mut inner = self.inner.lock();
+        let place = match inner.places.get(&key) {
+            Some(place) => Arc::clone(place),
+            None => {
+                let place = Place::new(name.clone(), key.1.clone()).map_err(|source| {
+                    let name = name.clone();
+                    LookupError::Threads { name, source }
+                })?;
+                let place = Arc::new(place);
+                inner.places.insert(key, Arc::clone(&place));
+                place
+            }
+        };
+        inner.current.insert(name.clone(), Arc::clone(&place));
+        Ok(place)
+    }
+
+    /// The place of a datastore, if it is configured and known already. Never blocks.
+    pub fn known_place(&self, name: &str) -> Option<Arc<Place>> {
+        let name: DatastoreName = name.parse().ok()?;
+        self.inner.lock().current.get(&name).cloned()
+    }
+
+    /// An open datastore. Blocks for a small file, the first time also for opening the datastore, but never for more than
+    /// some seconds.
+    ///
+    /// # Errors
+    /// There is no such datastore, a maintenance mode closes it for `operation`, it is not available, or it cannot be
+    /// opened.
     pub fn lookup(
         &self,
         name: &DatastoreName,
@@ -186,62 +285,76 @@ impl DatastoreRegistry {
     ) -> Result<DatastoreHandle, LookupError> {
         let config = self.config(name)?;
         check(&config, operation)?;
-        let store = self.open(&config)?;
+        let tuning = config
+            .tuning()
+            .map_err(|err| unavailable(&config, err.to_string()))?;
+        let place = self.place(&config)?;
+        let (opening, locks) = (Arc::clone(&place), self.locks.clone());
+        let store = place
+            .ask(move || opening.open(&locks, tuning))?
+            .map_err(|source| LookupError::Open {
+                name: name.clone(),
+                source: Box::new(source),
+            })?;
         let active = Arc::clone(self.inner.lock().active.entry(name.clone()).or_default());
         if let Some(counter) = active.counter(operation) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         Ok(DatastoreHandle {
             store,
+            place,
             config,
             active,
             operation,
         })
     }
 
-    fn open(&self, config: &DatastoreConfig) -> Result<Arc<Datastore>, LookupError> {
-        let tuning = config
-            .tuning()
-            .map_err(|err| unavailable(config, err.to_string()))?;
-        let key = (config.name.clone(), PathBuf::from(&config.path));
-        let _opening = self.opening.lock();
-        let known = {
-            let inner = self.inner.lock();
-            let open = inner.open.get(&key).cloned();
-            open.or_else(|| inner.known.get(&key).and_then(Weak::upgrade))
-        };
-        let failed = |err| LookupError::Open {
-            name: config.name.clone(),
-            source: Box::new(err),
-        };
-        let store = match known {
-            Some(store) if store.tuning() == tuning => store,
-            Some(store) => {
-                store.set_tuning(tuning).map_err(failed)?;
-                store
-            }
-            None => Datastore::open(&config.name, &key.1, &self.locks, tuning).map_err(failed)?,
-        };
-        let mut inner = self.inner.lock();
-        inner.known.insert(key.clone(), Arc::downgrade(&store));
-        inner.open.insert(key, Arc::clone(&store));
-        Ok(store)
-    }
-
-    /// Number of operations under way.
+    /// Number of operations under way, in this and in other processes of this host. Blocks for a small file.
     pub fn active_operations(&self, name: &DatastoreName) -> ActiveOperations {
-        let active = self
-            .inner
-            .lock()
-            .active
-            .get(name)
-            .cloned()
-            .unwrap_or_default();
+        let active = self.inner.lock().active.get(name).cloned();
+        let (read, write) = active.map_or((0, 0), |active| active.now());
+        let others = self.operations.others(name);
         ActiveOperations {
-            read: active.read.load(Ordering::Relaxed),
-            write: active.write.load(Ordering::Relaxed),
+            read: others.read.saturating_add(read),
+            write: others.write.saturating_add(write),
         }
     }
+
+    /// Tells other processes what this one does, where that has changed. Blocks for small files.
+    pub(crate) fn note_operations(&self) {
+        let all: Vec<_> = {
+            let inner = self.inner.lock();
+            let all = inner.active.iter();
+            all.map(|(name, active)| (name.clone(), Arc::clone(active)))
+                .collect()
+        };
+        for (name, active) in all {
+            let mut told = active.told.lock();
+            let now = active.now();
+            // what was never told counts as nothing
+            if told.unwrap_or_default() == now {
+                continue;
+            }
+            let (read, write) = now;
+            match self
+                .operations
+                .write(&name, &ActiveOperations { read, write })
+            {
+                Ok(()) => *told = Some(now),
+                // another process is at it; soon again
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(err) => {
+                    tracing::warn!(store = %name, %err, "unable to tell other processes of running operations");
+                    *told = Some(now);
+                }
+            }
+        }
+    }
+}
+
+/// The directory of a configured datastore.
+fn directory(config: &DatastoreConfig) -> PathBuf {
+    PathBuf::from(&config.path)
 }
 
 fn unavailable(config: &DatastoreConfig, reason: String) -> LookupError {
@@ -291,7 +404,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let config = Arc::new(ConfigStore::new(dir.path()));
             Self {
-                registry: DatastoreRegistry::new(config, dir.path().join("locks")),
+                registry: DatastoreRegistry::new(config, &Roots::below(dir.path())),
                 dir,
             }
         }

@@ -92,11 +92,7 @@ fn start_if_due(server: &Arc<Server>, now: &Zoned) -> Result<bool, TaskError> {
     if last.is_some_and(|last| last >= today.as_second()) {
         return Ok(false);
     }
-    let spec = TaskSpec {
-        worker_type: WORKER_TYPE,
-        worker_id: None,
-        auth_id: AuthId::root(),
-    };
+    let spec = TaskSpec::alone(WORKER_TYPE, &AuthId::root());
     let this = Arc::clone(server);
     server.tasks().spawn_thread(spec, move |task| {
         rotate_logs(this.config(), this.roots(), this.tasks().list(), task)

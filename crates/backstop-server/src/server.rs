@@ -15,7 +15,7 @@ use crate::api;
 use crate::backup_session::chunk_gate::ChunkGate;
 use crate::config::{ConfigError, ConfigStore, EditError};
 use crate::cut_off;
-use crate::datastores::DatastoreRegistry;
+use crate::datastores::{DatastoreRegistry, Watcher};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::listener::{self, Listener};
@@ -221,6 +221,7 @@ pub struct ServerHandle {
     listener: Listener,
     listeners: Vec<JoinHandle<io::Result<()>>>,
     sampler: Sampler,
+    watcher: Watcher,
     runtimes: Runtimes,
 }
 
@@ -264,12 +265,13 @@ impl ServerHandle {
         }
         // What is still open after that is cut off.
         let _ = tokio::time::timeout(patience, self.listener.closed()).await;
-        let (server, sampler) = (Arc::clone(&self.server), self.sampler);
+        let (server, sampler, watcher) = (Arc::clone(&self.server), self.sampler, self.watcher);
         // The writers may have ended; nothing more can be done about their last lines.
         let _ = tokio::task::spawn_blocking(move || {
             server.access_log.flush();
             server.auth_log.flush();
             sampler.stop();
+            watcher.stop();
         })
         .await;
         drop(self.runtimes);
@@ -302,6 +304,7 @@ async fn run_with(
         server,
         administrator,
     } = prepared.map_err(io::Error::other)??;
+    let watcher = Watcher::start(server.datastores.clone())?;
     let sampler = Sampler::start(server.datastores.clone(), Arc::clone(&server.metrics))?;
     let control = server.runtimes.control.clone();
     let shutdown = watch::Sender::new(false);
@@ -342,6 +345,7 @@ async fn run_with(
         listener,
         listeners,
         sampler,
+        watcher,
         runtimes,
     })
 }
@@ -369,8 +373,8 @@ fn prepare(
     let config = Arc::new(ConfigStore::new(roots.etc()));
     let administrator = create_administrator(&config)?;
     let access = AccessControl::open(Arc::clone(&config))?;
-    let datastores = DatastoreRegistry::new(Arc::clone(&config), roots.locks());
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let datastores = DatastoreRegistry::new(Arc::clone(&config), &roots);
     let server = Arc::new(Server {
         datastores,
         chunk_gate: ChunkGate::new(cores),

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -34,8 +34,19 @@ pub struct ServerProcess {
     pub password: String,
     /// Its root directory, as given with `--root`.
     pub root: PathBuf,
+    /// What it said on standard output and standard error.
+    pub log: Arc<ServerLog>,
     /// Home directory of the tools.
     home: TempDir,
+}
+
+/// What a server said, line by line.
+#[derive(Default)]
+pub struct ServerLog {
+    /// The lines so far.
+    pub lines: Mutex<Vec<String>>,
+    /// Told of each further line.
+    pub more: Condvar,
 }
 
 impl ServerProcess {
@@ -83,8 +94,18 @@ impl ServerProcess {
                 }
             }
         };
+        let log = Arc::new(ServerLog::default());
+        let kept = Arc::clone(&log);
         // keep reading, so that the server never blocks on a full pipe
-        std::thread::spawn(move || while said.recv().is_ok() {});
+        std::thread::spawn(move || {
+            for line in heard.into_iter().chain(said) {
+                kept.lines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+                kept.more.notify_all();
+            }
+        });
 
         let password_file = root.join("etc/proxmox-backup/initial-password");
         let password = std::fs::read_to_string(password_file)
@@ -98,6 +119,7 @@ impl ServerProcess {
             fingerprint: String::new(),
             password,
             root: root.into(),
+            log,
             home: private_directory("backstop-home-")
                 .context("creating a home directory for the tools")?,
         };
@@ -124,7 +146,15 @@ impl ServerProcess {
             .context("ending the server")?;
         let status = self.child.wait()?;
         if !status.success() {
-            bail!("the server ended with {status}");
+            let lines = self
+                .log
+                .lines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            bail!(
+                "the server ended with {status}; it said:\n{}",
+                lines.join("\n")
+            );
         }
         Ok(())
     }

@@ -62,7 +62,8 @@ fn usage_of(
     }
     let read = || -> Result<_, ApiError> {
         let store = server.datastores().lookup(&config.name, Operation::Read)?;
-        Ok((store.usage()?, store.gc_status()))
+        // The call is about all datastores, so it has no thread to lose to one of them.
+        Ok((store.ask(|store| store.usage())??, store.gc_status()))
     };
     match read() {
         Ok((usage, gc_status)) => {

@@ -1,5 +1,6 @@
 //! The checks of received chunks, and the gate in front of them: as many chunks of all sessions at once as keep processors
-//! and disks busy, in the order in which they arrived, so that no session can starve the others.
+//! busy, in the order in which they arrived, so that no session can starve the others. How many are stored at once is a
+//! matter of each datastore, so that none waits for another's disks.
 //!
 //! Checking decodes and hashes, on the blocking pool. Where several chunks wait, two are checked at a time, which halves the
 //! cost of hashing (see [`PairQueue`]). Nothing passes unchecked but what is encrypted and cannot be looked into.
@@ -9,16 +10,16 @@ use std::sync::Arc;
 use backstop_format::FormatError;
 use backstop_format::blob::{DataBlob, ExpectedChunk, MAX_CHUNK_SIZE};
 use backstop_format::digest::PairQueue;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::error::SessionError;
 use super::upload::ChunkAnnouncement;
+use crate::datastores::{Interrupted, Place};
 
 /// The gate; clones share it.
 #[derive(Clone, Debug)]
 pub struct ChunkGate {
     checks: Arc<Checks>,
-    stores: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -34,14 +35,12 @@ struct Waiting {
 }
 
 impl ChunkGate {
-    /// A gate for checks on `cores` processors, and for twice as many concurrent writes.
+    /// A gate for checks on `cores` processors.
     pub fn new(cores: usize) -> Self {
-        let cores = cores.max(1);
         Self {
             checks: Arc::new(Checks {
-                waiting: PairQueue::new(cores),
+                waiting: PairQueue::new(cores.max(1)),
             }),
-            stores: Arc::new(Semaphore::new(cores.saturating_mul(2))),
         }
     }
 
@@ -69,28 +68,23 @@ impl ChunkGate {
         checked.await.map_err(|_| stopped())?
     }
 
-    /// Runs `work`, which stores a chunk, on the blocking pool when its turn has come. Work that has begun runs to its end
-    /// even if the caller goes away, so it must own what it needs.
+    /// Runs `work`, which stores a chunk, on a thread of the datastore when its turn has come. Work that has begun runs to
+    /// its end even if the caller goes away, so it must own what it needs.
     ///
     /// # Errors
-    /// Those of `work`.
-    pub async fn store<T, F>(&self, work: F) -> Result<T, SessionError>
+    /// Those of `work`; the datastore was given up.
+    pub async fn store<T, F>(&self, place: &Arc<Place>, work: F) -> Result<T, SessionError>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T, SessionError> + Send + 'static,
     {
-        let permit = Arc::clone(&self.stores)
-            .acquire_owned()
-            .await
-            .map_err(|_| stopped())?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|_| stopped())?
+        place.store_chunk(work).await.map_err(interrupted)?
     }
+}
+
+/// The error of a call whose work was given up.
+pub fn interrupted(reason: Interrupted) -> SessionError {
+    SessionError::Datastore(reason.to_string())
 }
 
 fn stopped() -> SessionError {

@@ -1,6 +1,6 @@
 //! One running backup session: what its calls do.
 //!
-//! Calls run concurrently. Everything that reads or writes disks, decodes or hashes runs on the blocking pool. A call
+//! Calls run concurrently. Everything that reads or writes disks, decodes or hashes runs on threads of the datastore. A call
 //! holds the session's gate for reading from its check of the state until its effect is complete; `finish` and the end
 //! of the session hold it for writing, so that neither ever overtakes an upload that was already accepted.
 //!
@@ -20,12 +20,13 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use super::acceptance::MANIFEST_NAME;
-use super::chunk_gate::ChunkGate;
+use super::chunk_gate::{ChunkGate, interrupted};
 use super::error::SessionError;
 use super::index_writer::{CloseClaim, IndexKind};
 use super::state::{SessionState, UploadedChunk, blob_file};
 use super::target::BackupTarget;
 use super::upload::{ChunkAnnouncement, read_blob, read_chunk};
+use crate::datastores::Place;
 use crate::http::body;
 use crate::session_http2::calls::Answer;
 use crate::task::TaskContext;
@@ -67,6 +68,10 @@ impl BackupSession {
         &self.target
     }
 
+    fn place(&self) -> &Arc<Place> {
+        self.target.datastore().place()
+    }
+
     /// Writes a line to the task log.
     pub fn log(&self, text: impl Into<String>) {
         self.task.log(text.into());
@@ -79,7 +84,7 @@ impl BackupSession {
         }
     }
 
-    /// Runs `work` on the blocking pool with the gate held for reading.
+    /// Runs `work` on a thread of the datastore with the gate held for reading.
     async fn blocking<T, F>(self: &Arc<Self>, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -87,13 +92,12 @@ impl BackupSession {
     {
         let held = Arc::clone(&self.gate).read_owned().await;
         let session = Arc::clone(self);
-        let task = tokio::task::spawn_blocking(move || {
+        let done = self.place().work(move || {
             let result = work(&session);
             drop(held);
             result
         });
-        task.await
-            .map_err(|_| SessionError::Datastore("the call failed inside the server".to_owned()))?
+        done.await.map_err(interrupted)?
     }
 
     /// `POST blob`
@@ -141,7 +145,7 @@ impl BackupSession {
         let session = Arc::clone(self);
         let blob = self.chunks.check(raw, announced).await?;
         self.chunks
-            .store(move || {
+            .store(self.place(), move || {
                 let result = session.store_chunk(kind, wid, &announced, &blob);
                 drop(held);
                 result
@@ -309,13 +313,12 @@ impl BackupSession {
     pub async fn finish(self: &Arc<Self>) -> Result<()> {
         let held = Arc::clone(&self.gate).write_owned().await;
         let session = Arc::clone(self);
-        let task = tokio::task::spawn_blocking(move || {
+        let done = self.place().work(move || {
             let result = session.finish_blocking();
             drop(held);
             result
         });
-        task.await
-            .map_err(|_| SessionError::Datastore("finish failed inside the server".to_owned()))?
+        done.await.map_err(interrupted)?
     }
 
     fn finish_blocking(&self) -> Result<()> {
@@ -341,9 +344,8 @@ impl BackupSession {
     /// Removes the unfinished snapshot and frees its locks.
     pub async fn remove(self: &Arc<Self>) -> Result<()> {
         let session = Arc::clone(self);
-        tokio::task::spawn_blocking(move || session.target.remove())
-            .await
-            .map_err(|_| SessionError::Datastore("removal failed inside the server".to_owned()))?
+        let removal = self.place().tidy(move || session.target.remove());
+        removal.await.map_err(interrupted)?
     }
 }
 

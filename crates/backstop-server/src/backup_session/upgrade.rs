@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::session::{BackupSession, MAX_CALLS};
 use super::target::{BackupRequest, BackupTarget};
+use crate::api::admin::datastore::on_thread;
 use crate::api::admin::datastore::parameters::{
     GROUP_ID, NS, SNAPSHOT_TIME, STORE, TYPE, namespace, snapshot, store,
 };
@@ -63,13 +64,13 @@ async fn upgrade(
     upgrade: Upgrade,
 ) -> Result<Reply, ApiError> {
     let server = Arc::clone(context.server());
-    let runtime = server.runtimes().data.clone();
-    let (upgrade, setup) = runtime
-        .spawn_blocking(move || prepare(&context, &params, &upgrade).map(|setup| (upgrade, setup)))
-        .await
-        .map_err(|_| ApiError::bad_request("the server is shutting down"))??;
+    let (upgrade, setup) = on_thread(context, params, move |context, params| {
+        prepare(context, params, &upgrade).map(|setup| (upgrade, setup))
+    })
+    .await?;
     let auth_id = setup.target.request().auth_id.clone();
     let spec = TaskSpec::new(setup.worker_type, setup.worker_id.clone(), &auth_id);
+    let spec = spec.on(setup.target.datastore());
     let (connected, connection) = oneshot::channel();
     let worker = Arc::clone(&server);
     server
@@ -216,6 +217,8 @@ async fn conclude(
 }
 
 async fn remove(session: &Arc<BackupSession>) {
+    // On a file system that is away, nothing can be removed. The task ends without waiting for this.
+    session.target().datastore().place().available().await;
     session.log(format!(
         "removing backup snapshot {:?}",
         session.target().path()
@@ -250,7 +253,7 @@ fn start_verification(server: &Server, request: BackupRequest) -> Result<(), Api
     } = request;
     let datastore = server.datastores().lookup(&store, Operation::Read)?;
     let worker_id = format!("{store}:{}/{:08X}", snapshot.group, snapshot.time.epoch());
-    let spec = TaskSpec::new("verify", worker_id, &auth_id);
+    let spec = TaskSpec::new("verify", worker_id, &auth_id).on(&datastore);
     server.tasks().spawn_thread(spec, move |task| {
         crate::api::admin::datastore::verify_new(datastore, ns, snapshot, task)
     })?;

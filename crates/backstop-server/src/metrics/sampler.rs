@@ -303,7 +303,8 @@ impl Disks {
     fn give_up_waiting(&mut self) {
         for (path, known) in &mut self.known {
             if known.question == Question::Asked {
-                tracing::warn!(
+                // Of datastores, those who watch them tell.
+                tracing::debug!(
                     ?path,
                     "the file system does not answer; repeating its last metrics"
                 );

@@ -107,7 +107,7 @@ fn work(dir: &Path) -> (Work, Receiver<Event>) {
     let config = Arc::new(ConfigStore::new(dir));
     let (events, incoming) = channel();
     let work = Work {
-        datastores: DatastoreRegistry::new(config, dir.join("locks")),
+        datastores: DatastoreRegistry::new(config, &crate::roots::Roots::below(dir)),
         history: Arc::default(),
         cpu: CpuTimes::START,
         disks: Disks::new(Arc::new(Disk::read), events),
@@ -156,7 +156,7 @@ fn a_sample_has_all_values_of_the_host_and_of_each_datastore_that_can_be_read() 
 fn a_stopped_sampler_ends_without_another_sample() {
     let dir = tempfile::tempdir().unwrap();
     let config = Arc::new(ConfigStore::new(dir.path()));
-    let registry = DatastoreRegistry::new(config, dir.path().join("locks"));
+    let registry = DatastoreRegistry::new(config, &crate::roots::Roots::below(dir.path()));
     let history = Arc::new(History::default());
     let sampler = Sampler::start(registry, Arc::clone(&history)).unwrap();
     let begin = Instant::now();

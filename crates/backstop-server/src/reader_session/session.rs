@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::calls::CALLS;
 use super::file_body::file_body;
 use super::readable_chunks::ReadableChunks;
-use crate::datastores::DatastoreHandle;
+use crate::datastores::{DatastoreHandle, Place};
 use crate::http::ApiError;
 use crate::http::body;
 use crate::router::{Method, Params};
@@ -70,14 +70,18 @@ impl ReaderSession {
         }
     }
 
+    fn place(&self) -> Arc<Place> {
+        Arc::clone(self.source.datastore.place())
+    }
+
     async fn blocking<T, F>(self: Arc<Self>, work: F) -> Result<T, ApiError>
     where
         T: Send + 'static,
         F: FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     {
-        let task = tokio::task::spawn_blocking(move || work(&self));
-        task.await
-            .map_err(|_| ApiError::bad_request("the call failed inside the server"))?
+        let place = self.place();
+        let done = place.work(move || work(&self)).await;
+        done.map_err(|err| ApiError::bad_request(err.to_string()))?
     }
 
     fn download(&self, name: &ArchiveName) -> Result<std::fs::File, ApiError> {
@@ -135,10 +139,10 @@ impl Session for ReaderSession {
         match (call.method, call.name) {
             (Method::Get, "download") => {
                 let name: ArchiveName = params.required_text("file-name")?.parse()?;
-                let file = self
+                let file = Arc::clone(&self)
                     .blocking(move |session| session.download(&name))
                     .await?;
-                Ok(Answer::Bytes(file_body(file)))
+                Ok(Answer::Bytes(file_body(file, self.place())))
             }
             (Method::Get, "chunk") => {
                 let digest: Digest = params.required_text("digest")?.parse()?;

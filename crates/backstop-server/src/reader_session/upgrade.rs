@@ -8,6 +8,7 @@ use backstop_types::{AuthId, Operation, Privileges};
 use tokio::sync::oneshot;
 
 use super::session::{MAX_CALLS, ReaderSession, ReaderSource};
+use crate::api::admin::datastore::on_thread;
 use crate::api::admin::datastore::parameters::{
     GROUP_ID, NS, SNAPSHOT_TIME, STORE, TYPE, namespace, snapshot, store,
 };
@@ -57,13 +58,12 @@ async fn upgrade(
     upgrade: Upgrade,
 ) -> Result<Reply, ApiError> {
     let server = Arc::clone(context.server());
-    let (upgrade, setup) = server
-        .runtimes()
-        .data
-        .spawn_blocking(move || prepare(&context, &params, &upgrade).map(|setup| (upgrade, setup)))
-        .await
-        .map_err(|_| ApiError::bad_request("the server is shutting down"))??;
+    let (upgrade, setup) = on_thread(context, params, move |context, params| {
+        prepare(context, params, &upgrade).map(|setup| (upgrade, setup))
+    })
+    .await?;
     let spec = TaskSpec::new("reader", setup.worker_id.clone(), &setup.auth_id);
+    let spec = spec.on(&setup.source.datastore);
     let (connected, connection) = oneshot::channel();
     server
         .tasks()

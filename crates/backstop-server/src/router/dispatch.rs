@@ -19,6 +19,7 @@ use jiff::Zoned;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use crate::datastores::Interrupted;
 use crate::http::access_log::Access;
 use crate::http::body::{Body, read_parameters};
 use crate::http::credentials::{Credentials, EXPIRED_COOKIE};
@@ -332,19 +333,54 @@ async fn call(
         (Handler::Blocking(handler), _) => {
             let params = parse(Some(&parameters_of(body).await?))?;
             let (handler, context) = (Arc::clone(handler), context(head.headers));
-            let work = tokio::task::spawn_blocking(move || handler(&context, &params));
-            match work.await {
-                Ok(result) => result,
-                Err(err) => match err.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => Err(ApiError::new(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "the server is shutting down",
-                    )),
-                },
-            }
+            let store = params.text("store").map(str::to_owned);
+            let work = move || handler(&context, &params);
+            on_thread(server, store.as_deref(), work).await
         }
     }
+}
+
+/// Runs what blocks on a thread that may: on one of the datastore's own where the call is about one, so that a file system
+/// that hangs holds up nobody else.
+///
+/// # Errors
+/// Those of `work`; 503 when the datastore is not available.
+pub async fn on_thread<T, F>(server: &Server, store: Option<&str>, work: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, ApiError> + Send + 'static,
+{
+    let place = store.and_then(|store| server.datastores().known_place(store));
+    let done = match &place {
+        // What is unavailable already tells the look-up, after the checks that come before it.
+        Some(place) if place.check().is_ok() => place.call(work).await,
+        _ => run_anywhere(work).await,
+    };
+    match done {
+        Ok(Err(err)) => match place.and_then(|place| place.check().err()) {
+            Some(reason) if reason.to_string() == err.to_string() => Err(not_now(&reason)),
+            _ => Err(err),
+        },
+        Ok(result) => result,
+        Err(Interrupted::Panicked(panic)) => std::panic::resume_unwind(panic),
+        Err(reason) => Err(not_now(&reason)),
+    }
+}
+
+async fn run_anywhere<T, F>(work: F) -> Result<T, Interrupted>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|err| match err.try_into_panic() {
+        Ok(panic) => Interrupted::Panicked(panic),
+        Err(_) => Interrupted::Stopped,
+    })
+}
+
+fn not_now(reason: &impl std::fmt::Display) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason.to_string())
 }
 
 async fn parameters_of(body: Incoming) -> Result<Bytes, ApiError> {

@@ -17,6 +17,7 @@ mod worker;
 pub use entry::TaskEntry;
 pub use list::TaskList;
 pub use log::{LogPage, path_of as log_path, read_page};
+pub(crate) use process::{is_alive, this_process};
 pub use registry::{TaskRegistry, TaskSpec};
 pub use worker::{TaskContext, TaskFailure};
 

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use backstop_types::record::TaskState;
 use backstop_types::{AuthId, Upid};
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+
+use crate::datastores::{DatastoreHandle, Place};
 
 use super::TaskError;
 use super::list::TaskList;
@@ -32,16 +33,35 @@ pub struct TaskSpec {
     pub worker_id: Option<String>,
     /// Who started it.
     pub auth_id: AuthId,
+    /// Where the datastores are that it works on.
+    places: Vec<Arc<Place>>,
 }
 
 impl TaskSpec {
     /// A task that works on `worker_id`.
     pub fn new(worker_type: &'static str, worker_id: impl Into<String>, auth_id: &AuthId) -> Self {
         Self {
-            worker_type,
             worker_id: Some(worker_id.into()),
-            auth_id: auth_id.clone(),
+            ..Self::alone(worker_type, auth_id)
         }
+    }
+
+    /// A task that works on nothing in particular.
+    pub fn alone(worker_type: &'static str, auth_id: &AuthId) -> Self {
+        Self {
+            worker_type,
+            worker_id: None,
+            auth_id: auth_id.clone(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Ends the task with the reason when this datastore's file system is lost, even if its worker hangs: the worker
+    /// is then left to itself.
+    #[must_use]
+    pub fn on(mut self, datastore: &DatastoreHandle) -> Self {
+        self.places.push(Arc::clone(datastore.place()));
+        self
     }
 }
 
@@ -119,11 +139,13 @@ impl TaskRegistry {
         let upid = context.upid().clone();
         let this = self.clone();
         self.inner.runtime.spawn(async move {
-            let work = AssertUnwindSafe(async { work(context.clone()).await });
-            let result = work
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|panic| Err(panicked(&*panic)));
+            let worker = context.clone();
+            // Started on its own, so that it goes on when it is not waited for any more: it may have to tidy up.
+            let working = tokio::spawn(async move { work(worker).await });
+            let result = tokio::select! {
+                ended = working => ended.unwrap_or_else(|err| Err(stopped(err))),
+                failure = context.given_up() => Err(failure),
+            };
             let end = move || this.end(&context, result);
             if let Err(err) = tokio::task::spawn_blocking(end).await {
                 tracing::error!(%err, "unable to write the end of a task");
@@ -153,7 +175,12 @@ impl TaskRegistry {
                 );
             });
         match started {
-            Ok(_) => Ok(upid),
+            Ok(_) => {
+                if context.needs_datastores() {
+                    self.attend(context);
+                }
+                Ok(upid)
+            }
             Err(err) => {
                 self.end(
                     &context,
@@ -166,6 +193,21 @@ impl TaskRegistry {
                 ))
             }
         }
+    }
+
+    /// Ends a task whose datastore is lost, without waiting for its thread.
+    fn attend(&self, context: TaskContext) {
+        let this = self.clone();
+        self.inner.runtime.spawn(async move {
+            let failure = tokio::select! {
+                failure = context.given_up() => failure,
+                () = this.wait_for(context.upid()) => return,
+            };
+            let end = move || this.end(&context, Err(failure));
+            if let Err(err) = tokio::task::spawn_blocking(end).await {
+                tracing::error!(%err, "unable to write the end of a task");
+            }
+        });
     }
 
     fn begin(&self, spec: TaskSpec) -> Result<TaskContext, TaskError> {
@@ -184,7 +226,7 @@ impl TaskRegistry {
             auth_id: spec.auth_id,
         };
         let log = TaskLog::create(self.inner.list.folder(), &upid)?;
-        let context = TaskContext::new(upid.clone(), log);
+        let context = TaskContext::new(upid.clone(), log, spec.places);
         let number = upid.task_id;
         self.inner.running.lock().insert(number, context.clone());
         if let Err(err) = self
@@ -201,7 +243,9 @@ impl TaskRegistry {
     }
 
     fn end(&self, context: &TaskContext, result: Result<(), TaskFailure>) {
-        let status = context.finish(result);
+        let Some(status) = context.finish(result) else {
+            return;
+        };
         if let TaskState::Error(error) = &status {
             tracing::warn!(upid = %context.upid(), %error, "task failed");
         }
@@ -275,6 +319,13 @@ impl TaskRegistry {
         let mut count = self.inner.count.subscribe();
         // Neither outcome of the wait matters: what still runs ends with the process and is found as `unknown`.
         let _ = tokio::time::timeout(patience, count.wait_for(|count| *count == 0)).await;
+    }
+}
+
+fn stopped(err: tokio::task::JoinError) -> TaskFailure {
+    match err.try_into_panic() {
+        Ok(panic) => panicked(&*panic),
+        Err(_) => TaskFailure::new("the server is shutting down"),
     }
 }
 
@@ -415,6 +466,49 @@ mod tests {
         assert_eq!(archive(&tasks), ["abort requested - aborting task"]);
         let text = std::fs::read_to_string(tasks.log_path(&upid)).unwrap();
         assert!(text.contains(": received abort request ...\n"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_task_whose_datastore_is_lost_ends_although_its_worker_hangs() {
+        use crate::datastores::Availability;
+        let Setting { _dir, tasks } = setting();
+        let place = Place::new("store1".parse().unwrap(), "/nowhere".into());
+        let place = Arc::new(place.unwrap());
+        let lost = "datastore 'store1' is unavailable: stale";
+        let on_place = || {
+            let mut spec = spec();
+            spec.places.push(Arc::clone(&place));
+            spec
+        };
+        // one on a thread that hangs, one that waits for ever, and one that ends by itself with what it came across
+        let (go, hang) = std::sync::mpsc::channel::<()>();
+        let registry = tasks.clone();
+        let (first, second) = (on_place(), on_place());
+        let start = move || {
+            let hanging = registry.spawn_thread(first, move |task| {
+                let _ = hang.recv();
+                task.log("said too late");
+                Ok(())
+            });
+            let failing = registry.spawn_thread(second, |task| {
+                while !task.abort_requested() {
+                    std::thread::yield_now();
+                }
+                task.check_abort()
+            });
+            (hanging.unwrap(), failing.unwrap())
+        };
+        let (hanging, failing) = tokio::task::spawn_blocking(start).await.unwrap();
+        let waiting = tasks.spawn(on_place(), |_| std::future::pending());
+        let waiting = waiting.await.unwrap();
+        place.set_state(Availability::Lost("stale".into()));
+        ended(&tasks).await;
+        for upid in [&hanging, &failing, &waiting] {
+            assert_eq!(tasks.status(upid).1, TaskState::Error(lost.to_owned()));
+        }
+        drop(go);
+        let text = std::fs::read_to_string(tasks.log_path(&hanging)).unwrap();
+        assert!(!text.contains("said too late"), "{text}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

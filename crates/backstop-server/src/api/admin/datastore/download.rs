@@ -1,5 +1,6 @@
 //! Files of a snapshot: downloading them as stored or decoded, and uploading the client's log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_format::blob::{DataBlob, ENCRYPTED_HEADER_SIZE, MAX_BLOB_SIZE, MAX_CHUNK_SIZE};
@@ -19,7 +20,7 @@ use crate::datastores::DatastoreHandle;
 use crate::http::body::{Body, full, read_limited};
 use crate::http::{ApiError, Reply};
 use crate::reader_session::file_body;
-use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
+use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext, dispatch};
 
 const FILE: &[Property] = &[STORE, NS, SNAPSHOT_TIME, GROUP_ID, TYPE, FILE_NAME];
 const LOG: &[Property] = &[STORE, NS, SNAPSHOT_TIME, GROUP_ID, TYPE];
@@ -37,9 +38,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             params: FILE,
             // the handler checks the namespace and the owner
             permission: Permission::Anybody,
-            handler: Handler::stream(|context, params, _| {
-                on_thread(move || download(&context, &params))
-            }),
+            handler: Handler::stream(|context, params, _| on_thread(context, params, download)),
         },
         Endpoint {
             method: Method::Get,
@@ -48,7 +47,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             params: FILE,
             permission: Permission::Anybody,
             handler: Handler::stream(|context, params, _| {
-                on_thread(move || download_decoded(&context, &params))
+                on_thread(context, params, download_decoded)
             }),
         },
         Endpoint {
@@ -62,15 +61,19 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-/// Runs what blocks on a thread that may; bodies are then sent from the calling task's runtime.
-pub async fn on_thread<T, F>(work: F) -> Result<T, ApiError>
+/// Runs what blocks on a thread of the datastore; bodies are then sent from the calling task's runtime.
+pub async fn on_thread<T, F>(
+    context: RequestContext,
+    params: Params,
+    work: F,
+) -> Result<T, ApiError>
 where
     T: Send + 'static,
-    F: FnOnce() -> Result<T, ApiError> + Send + 'static,
+    F: FnOnce(&RequestContext, &Params) -> Result<T, ApiError> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ApiError::bad_request("the call failed inside the server"))?
+    let server = Arc::clone(context.server());
+    let store = params.text("store").map(str::to_owned);
+    dispatch::on_thread(&server, store.as_deref(), move || work(&context, &params)).await
 }
 
 /// Answers with bytes.
@@ -116,7 +119,7 @@ fn download(context: &RequestContext, params: &Params) -> Result<Reply, ApiError
     let file = datastore
         .open_file(&ns, &snapshot, &file_name(params)?)
         .map_err(open_failed)?;
-    Ok(bytes(file_body(file)))
+    Ok(bytes(file_body(file, Arc::clone(datastore.place()))))
 }
 
 fn download_decoded(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
@@ -144,12 +147,11 @@ async fn upload_log(
     params: Params,
     body: Incoming,
 ) -> Result<Reply, ApiError> {
-    let (context, params) =
-        on_thread(move || open_for_log(&context, &params).map(|_| (context, params))).await?;
+    on_thread(context.clone(), params.clone(), open_for_log).await?;
     let limit = MAX_CHUNK_SIZE + ENCRYPTED_HEADER_SIZE;
     let raw = read_limited(body, limit, LOG_TIMEOUT).await?;
-    on_thread(move || {
-        let (datastore, ns, snapshot) = open_for_log(&context, &params)?;
+    on_thread(context, params, move |context, params| {
+        let (datastore, ns, snapshot) = open_for_log(context, params)?;
         let blob = DataBlob::load(raw.into())?;
         if datastore
             .snapshot_path(&ns, &snapshot)

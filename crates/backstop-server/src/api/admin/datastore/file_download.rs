@@ -19,6 +19,7 @@ use super::parameters::{
 };
 use super::snapshot_files::{check_readable, manifest_of};
 use crate::archive_reader::ArchiveReader;
+use crate::datastores::Place;
 use crate::http::body::{Body, streamed};
 use crate::http::{ApiError, Reply};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
@@ -49,9 +50,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         params: PARAMS,
         // the handler checks the namespace and the owner
         permission: Permission::Anybody,
-        handler: Handler::stream(|context, params, _| {
-            on_thread(move || download(&context, &params))
-        }),
+        handler: Handler::stream(|context, params, _| on_thread(context, params, download)),
     }]
 }
 
@@ -70,7 +69,7 @@ fn archive_and_path(params: &Params) -> Result<(ArchiveName, Vec<u8>), ApiError>
 fn download(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let (_, ns, snapshot) = open_readable(context, params)?;
     let (name, path) = archive_and_path(params)?;
-    let archive = open_archive(context, params, &ns, &snapshot, &name)?;
+    let (archive, place) = open_archive(context, params, &ns, &snapshot, &name)?;
     let missing = || {
         ApiError::bad_request(format!(
             "error opening '{:?}'",
@@ -80,7 +79,7 @@ fn download(context: &RequestContext, params: &Params) -> Result<Reply, ApiError
     let node = archive.lookup(&path)?.ok_or_else(missing)?;
     let node = archive.follow_hardlink(node)?;
     match node.entry.kind {
-        EntryKind::File { size, .. } => Ok(bytes(file_body(archive, node, size))),
+        EntryKind::File { size, .. } => Ok(bytes(file_body(archive, place, node, size))),
         EntryKind::Directory if params.bool("tar", false) => {
             Ok(bytes(packing::tar(archive, node)?))
         }
@@ -97,7 +96,7 @@ fn open_archive(
     ns: &Namespace,
     snapshot: &Snapshot,
     name: &ArchiveName,
-) -> Result<Archive, ApiError> {
+) -> Result<(Archive, Arc<Place>), ApiError> {
     let store = store(params)?;
     let open = |name: &ArchiveName| {
         let datastore = context
@@ -109,26 +108,27 @@ fn open_archive(
         ArchiveReader::open(datastore, ns, snapshot, name, &manifest)
     };
     let archive = open(name)?;
+    let place = Arc::clone(archive.place());
     let accessor = match name.as_str().strip_suffix(".mpxar.didx") {
         Some(stem) => Accessor::split(archive, open(&format!("{stem}.ppxar.didx").parse()?)?)?,
         // of one stream only: its content is never looked for anywhere else
         None => Accessor::split(archive.clone(), archive)?,
     };
-    Ok(Arc::new(accessor))
+    Ok((Arc::new(accessor), place))
 }
 
 /// A file as the body of an answer. Between pieces no thread waits.
-fn file_body(archive: Archive, node: Node, size: u64) -> Body {
+fn file_body(archive: Archive, place: Arc<Place>, node: Node, size: u64) -> Body {
     let (sender, body) = streamed(1);
     let node = Arc::new(node);
     tokio::spawn(async move {
         let mut offset = 0;
         while offset < size {
             let (archive, node) = (Arc::clone(&archive), Arc::clone(&node));
-            let read =
-                tokio::task::spawn_blocking(move || read_piece(&archive, &node, offset, size))
-                    .await;
-            let piece = read.unwrap_or_else(|err| Err(io::Error::other(err)));
+            let read = place.work(move || read_piece(&archive, &node, offset, size));
+            let piece = read
+                .await
+                .unwrap_or_else(|err| Err(io::Error::other(err.to_string())));
             let length = piece.as_ref().map_or(0, |piece| piece.len() as u64);
             offset += length;
             // a client that went away needs nothing more, and after an error there is nothing more

@@ -120,7 +120,8 @@ fn start(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     if datastore.is_collecting_garbage() {
         return Err(DatastoreError::GarbageCollectionRunning.into());
     }
-    let spec = TaskSpec::new("garbage_collection", store.to_string(), context.auth_id()?);
+    let spec =
+        TaskSpec::new("garbage_collection", store.to_string(), context.auth_id()?).on(&datastore);
     let upid = context
         .server()
         .tasks()

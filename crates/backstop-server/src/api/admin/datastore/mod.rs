@@ -23,6 +23,7 @@ use backstop_types::schema::Property;
 use crate::http::{ApiError, Reply};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
 
+pub use download::on_thread;
 pub use garbage::gc_endpoints;
 pub use verify::verify_new;
 

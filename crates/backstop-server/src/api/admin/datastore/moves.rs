@@ -72,7 +72,7 @@ fn move_group(context: &RequestContext, params: &Params) -> Result<Reply, ApiErr
     let merge = params.bool("merge-group", true);
     datastore.check_group_move(&from, &group, &to, merge)?;
     let id = format!("{store}:{from}/{group}:{to}");
-    let spec = TaskSpec::new("move-group", id, context.auth_id()?);
+    let spec = TaskSpec::new("move-group", id, context.auth_id()?).on(&datastore);
     let upid = context.server().tasks().spawn_thread(spec, move |task| {
         Ok(datastore.move_group(&from, &group, &to, merge, task)?)
     })?;
@@ -94,7 +94,7 @@ fn move_namespace(context: &RequestContext, params: &Params) -> Result<Reply, Ap
         merge_groups: params.bool("merge-groups", true),
     };
     let id = format!("{store}:{from}:{to}");
-    let spec = TaskSpec::new("move-namespace", id, context.auth_id()?);
+    let spec = TaskSpec::new("move-namespace", id, context.auth_id()?).on(&datastore);
     let upid = context.server().tasks().spawn_thread(spec, move |task| {
         Ok(datastore.move_namespace(&from, &to, options, task)?)
     })?;

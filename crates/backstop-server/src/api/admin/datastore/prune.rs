@@ -185,7 +185,8 @@ fn prune(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
                 .collect::<Vec<_>>(),
         );
     }
-    let spec = TaskSpec::new("prune", format!("{store}:{ns}:{group}"), context.auth_id()?);
+    let spec =
+        TaskSpec::new("prune", format!("{store}:{ns}:{group}"), context.auth_id()?).on(&datastore);
     let work = GroupPrune {
         datastore,
         ns,
@@ -245,7 +246,8 @@ fn prune_datastore(context: &RequestContext, params: &Params) -> Result<Reply, A
         options: option_text(params),
         dry_run: params.bool("dry-run", false),
     };
-    let spec = TaskSpec::new("prune", format!("{store}:{ns}"), context.auth_id()?);
+    let spec =
+        TaskSpec::new("prune", format!("{store}:{ns}"), context.auth_id()?).on(&work.datastore);
     let upid = context
         .server()
         .tasks()

@@ -120,7 +120,7 @@ fn verify(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
         scope,
         age,
     };
-    let spec = TaskSpec::new(worker_type, worker_id, context.auth_id()?);
+    let spec = TaskSpec::new(worker_type, worker_id, context.auth_id()?).on(&run.datastore);
     let upid = context
         .server()
         .tasks()

@@ -4,6 +4,7 @@
 //! as in stock servers, so that changing the zone can change what is kept.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -26,6 +27,18 @@ pub struct KeepOptions {
 }
 
 impl KeepOptions {
+    /// All rules with their numbers, in the order in which they choose.
+    pub fn rules(&self) -> [(Rule, Option<u64>); 6] {
+        [
+            (Rule::Last, self.last),
+            (Rule::Hourly, self.hourly),
+            (Rule::Daily, self.daily),
+            (Rule::Weekly, self.weekly),
+            (Rule::Monthly, self.monthly),
+            (Rule::Yearly, self.yearly),
+        ]
+    }
+
     /// Whether no option is set, so that everything is kept.
     pub fn keeps_all(&self) -> bool {
         *self == KeepOptions::default()
@@ -73,22 +86,129 @@ impl Mark {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Period {
-    Snapshot,
-    Hour,
-    Day,
-    Week,
-    Month,
-    Year,
+/// One of the options, as a rule that chooses snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The newest ones.
+    Last,
+    /// The newest of each hour.
+    Hourly,
+    /// The newest of each day.
+    Daily,
+    /// The newest of each week.
+    Weekly,
+    /// The newest of each month.
+    Monthly,
+    /// The newest of each year.
+    Yearly,
+}
+
+impl Rule {
+    /// The name of the option.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rule::Last => "keep-last",
+            Rule::Hourly => "keep-hourly",
+            Rule::Daily => "keep-daily",
+            Rule::Weekly => "keep-weekly",
+            Rule::Monthly => "keep-monthly",
+            Rule::Yearly => "keep-yearly",
+        }
+    }
+
+    fn period(self) -> &'static str {
+        match self {
+            Rule::Last => "moment",
+            Rule::Hourly => "hour",
+            Rule::Daily => "day",
+            Rule::Weekly => "week",
+            Rule::Monthly => "month",
+            Rule::Yearly => "year",
+        }
+    }
+}
+
+/// Why a snapshot stays or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No option is set, so everything stays.
+    NoRules,
+    /// It is protected.
+    Protected,
+    /// It is the newest and unfinished: its backup may be running.
+    MayBeRunning,
+    /// It is unfinished and not the newest.
+    Unfinished,
+    /// A rule has chosen it.
+    Chosen {
+        /// The rule.
+        rule: Rule,
+        /// As which one, from 1 for the newest.
+        number: u64,
+        /// How many the rule may choose.
+        of: u64,
+    },
+    /// A rule has chosen a newer one of the same period.
+    Superseded {
+        /// The rule.
+        rule: Rule,
+    },
+    /// No rule has chosen it.
+    NotChosen,
+}
+
+impl Reason {
+    /// The rule that keeps the snapshot, if one does.
+    pub fn keeping_rule(self) -> Option<Rule> {
+        match self {
+            Reason::Chosen { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NoRules => f.write_str("no rules are set"),
+            Reason::Protected => f.write_str("protected"),
+            Reason::MayBeRunning => f.write_str("the newest, may be running"),
+            Reason::Unfinished => f.write_str("unfinished"),
+            Reason::Chosen { rule, number, of } => write!(f, "{} {number} of {of}", rule.as_str()),
+            Reason::Superseded { rule } => {
+                write!(
+                    f,
+                    "{} keeps a newer one of the {}",
+                    rule.as_str(),
+                    rule.period()
+                )
+            }
+            Reason::NotChosen => f.write_str("no rule keeps it"),
+        }
+    }
+}
+
+/// What becomes of a snapshot, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What becomes of it.
+    pub mark: Mark,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Verdict {
+    const fn new(mark: Mark, reason: Reason) -> Self {
+        Self { mark, reason }
+    }
 }
 
 /// Identifies a period among those of its kind.
 type PeriodId = (i64, i8, i8, i8);
 
-impl Period {
-    fn id(self, time: i64, zone: &TimeZone) -> PeriodId {
-        if let Period::Snapshot = self {
+impl Rule {
+    fn period_of(self, time: i64, zone: &TimeZone) -> PeriodId {
+        if let Rule::Last = self {
             return (time, 0, 0, 0);
         }
         // Outside the years that the calendar knows, each snapshot is a period of its own.
@@ -98,33 +218,27 @@ impl Period {
         let local = zone.to_datetime(timestamp);
         let year = i64::from(local.year());
         match self {
-            Period::Snapshot => (time, 0, 0, 0),
-            Period::Hour => (year, local.month(), local.day(), local.hour()),
-            Period::Day => (year, local.month(), local.day(), 0),
-            Period::Week => {
+            Rule::Last => (time, 0, 0, 0),
+            Rule::Hourly => (year, local.month(), local.day(), local.hour()),
+            Rule::Daily => (year, local.month(), local.day(), 0),
+            Rule::Weekly => {
                 let week = local.date().iso_week_date();
                 (week.year().into(), week.week(), 0, 0)
             }
-            Period::Month => (year, local.month(), 0, 0),
-            Period::Year => (year, 0, 0, 0),
+            Rule::Monthly => (year, local.month(), 0, 0),
+            Rule::Yearly => (year, 0, 0, 0),
         }
     }
 }
 
 /// Marks each candidate, in the order given, which does not matter. They are the snapshots of one group.
 pub fn select(candidates: &[Candidate], keep: &KeepOptions, zone: &TimeZone) -> Vec<Mark> {
-    if keep.keeps_all() {
-        return candidates
-            .iter()
-            .map(|candidate| {
-                if candidate.protected {
-                    Mark::Protected
-                } else {
-                    Mark::Keep
-                }
-            })
-            .collect();
-    }
+    let verdicts = explain(candidates, keep, zone);
+    verdicts.into_iter().map(|verdict| verdict.mark).collect()
+}
+
+/// As [`select`], with the reason for each candidate.
+pub fn explain(candidates: &[Candidate], keep: &KeepOptions, zone: &TimeZone) -> Vec<Verdict> {
     let mut newest_first: Vec<usize> = (0..candidates.len()).collect();
     newest_first.sort_by_key(|position| {
         candidates
@@ -132,81 +246,93 @@ pub fn select(candidates: &[Candidate], keep: &KeepOptions, zone: &TimeZone) -> 
             .map(|candidate| std::cmp::Reverse(candidate.time))
     });
 
-    let mut marks: Vec<Option<Mark>> = vec![None; candidates.len()];
-    for (rank, position) in newest_first.iter().enumerate() {
-        if let (Some(candidate), Some(mark)) = (candidates.get(*position), marks.get_mut(*position))
-            && !candidate.finished
-        {
-            *mark = Some(if rank == 0 {
-                Mark::KeepPartial
-            } else {
-                Mark::Remove
-            });
-        }
+    let mut verdicts: Vec<Option<Verdict>> = vec![None; candidates.len()];
+    if keep.keeps_all() {
+        verdicts.fill(Some(Verdict::new(Mark::Keep, Reason::NoRules)));
+    } else {
+        judge_unfinished(candidates, &newest_first, &mut verdicts);
     }
-    let phases = [
-        (Period::Snapshot, keep.last),
-        (Period::Hour, keep.hourly),
-        (Period::Day, keep.daily),
-        (Period::Week, keep.weekly),
-        (Period::Month, keep.monthly),
-        (Period::Year, keep.yearly),
-    ];
-    for (period, count) in phases {
+    for (rule, count) in keep.rules() {
         if let Some(count) = count {
-            run_phase(candidates, &newest_first, &mut marks, period, count, zone);
+            run_phase(candidates, &newest_first, &mut verdicts, rule, count, zone);
         }
     }
     candidates
         .iter()
-        .zip(marks)
-        .map(|(candidate, mark)| match mark {
-            _ if candidate.protected => Mark::Protected,
-            Some(mark) => mark,
-            None => Mark::Remove,
+        .zip(verdicts)
+        .map(|(candidate, verdict)| match verdict {
+            _ if candidate.protected => Verdict::new(Mark::Protected, Reason::Protected),
+            Some(verdict) => verdict,
+            None => Verdict::new(Mark::Remove, Reason::NotChosen),
         })
         .collect()
+}
+
+fn judge_unfinished(
+    candidates: &[Candidate],
+    newest_first: &[usize],
+    verdicts: &mut [Option<Verdict>],
+) {
+    for (rank, position) in newest_first.iter().enumerate() {
+        if let (Some(candidate), Some(verdict)) =
+            (candidates.get(*position), verdicts.get_mut(*position))
+            && !candidate.finished
+        {
+            *verdict = Some(if rank == 0 {
+                Verdict::new(Mark::KeepPartial, Reason::MayBeRunning)
+            } else {
+                Verdict::new(Mark::Remove, Reason::Unfinished)
+            });
+        }
+    }
 }
 
 /// One option: the newest of each of `count` periods that no earlier option has covered.
 fn run_phase(
     candidates: &[Candidate],
     newest_first: &[usize],
-    marks: &mut [Option<Mark>],
-    period: Period,
+    verdicts: &mut [Option<Verdict>],
+    rule: Rule,
     count: u64,
     zone: &TimeZone,
 ) {
     let covered: HashSet<PeriodId> = candidates
         .iter()
-        .zip(marks.iter())
-        .filter(|(_, mark)| **mark == Some(Mark::Keep))
-        .map(|(candidate, _)| period.id(candidate.time, zone))
+        .zip(verdicts.iter())
+        .filter(|(_, verdict)| verdict.is_some_and(|verdict| verdict.mark == Mark::Keep))
+        .map(|(candidate, _)| rule.period_of(candidate.time, zone))
         .collect();
     let mut chosen = HashSet::new();
     for position in newest_first {
-        let (Some(candidate), Some(mark)) = (candidates.get(*position), marks.get_mut(*position))
+        let (Some(candidate), Some(verdict)) =
+            (candidates.get(*position), verdicts.get_mut(*position))
         else {
             continue;
         };
-        if mark.is_some() {
+        if verdict.is_some() {
             continue;
         }
         if candidate.protected {
-            *mark = Some(Mark::Protected);
+            *verdict = Some(Verdict::new(Mark::Protected, Reason::Protected));
             continue;
         }
-        let id = period.id(candidate.time, zone);
+        let id = rule.period_of(candidate.time, zone);
         if covered.contains(&id) {
             continue;
         }
+        let number = chosen.len() as u64;
         if chosen.contains(&id) {
-            *mark = Some(Mark::Remove);
-        } else if chosen.len() as u64 >= count {
+            *verdict = Some(Verdict::new(Mark::Remove, Reason::Superseded { rule }));
+        } else if number >= count {
             break;
         } else {
             chosen.insert(id);
-            *mark = Some(Mark::Keep);
+            let reason = Reason::Chosen {
+                rule,
+                number: number + 1,
+                of: count,
+            };
+            *verdict = Some(Verdict::new(Mark::Keep, reason));
         }
     }
 }

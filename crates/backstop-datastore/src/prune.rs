@@ -1,6 +1,6 @@
 //! Applying a retention rule to a group.
 
-use backstop_calendar::retention::{Candidate, KeepOptions, Mark, select};
+use backstop_calendar::retention::{Candidate, KeepOptions, Verdict, explain};
 use backstop_types::{BackupGroup, Namespace, Snapshot};
 use jiff::tz::TimeZone;
 
@@ -12,8 +12,8 @@ use crate::error::Result;
 pub struct PrunedSnapshot {
     /// Which one.
     pub snapshot: Snapshot,
-    /// What the rule says.
-    pub mark: Mark,
+    /// What the rule says, and why.
+    pub verdict: Verdict,
     /// For a snapshot that was to be removed: whether it is gone. Always `Ok` otherwise and in a dry run.
     pub outcome: Result<()>,
 }
@@ -29,7 +29,7 @@ impl Datastore {
         group: &BackupGroup,
         keep: &KeepOptions,
         zone: &TimeZone,
-    ) -> Result<Vec<(Snapshot, Mark)>> {
+    ) -> Result<Vec<(Snapshot, Verdict)>> {
         let mut snapshots = self.snapshots(namespace, group)?;
         snapshots.reverse();
         let candidates: Vec<Candidate> = snapshots
@@ -40,11 +40,11 @@ impl Datastore {
                 protected: info.protected,
             })
             .collect();
-        let marks = select(&candidates, keep, zone);
+        let verdicts = explain(&candidates, keep, zone);
         Ok(snapshots
             .into_iter()
             .map(|info| info.snapshot)
-            .zip(marks)
+            .zip(verdicts)
             .collect())
     }
 
@@ -65,15 +65,15 @@ impl Datastore {
         let selection = self.prune_selection(namespace, group, keep, zone)?;
         Ok(selection
             .into_iter()
-            .map(|(snapshot, mark)| {
-                let outcome = if mark.keeps() || dry_run {
+            .map(|(snapshot, verdict)| {
+                let outcome = if verdict.mark.keeps() || dry_run {
                     Ok(())
                 } else {
                     self.remove_snapshot(namespace, &snapshot, false)
                 };
                 PrunedSnapshot {
                     snapshot,
-                    mark,
+                    verdict,
                     outcome,
                 }
             })

@@ -7,6 +7,7 @@
 pub mod datastore;
 mod error;
 mod file;
+pub mod jobs;
 mod node;
 mod store;
 

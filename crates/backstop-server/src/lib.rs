@@ -1,4 +1,4 @@
-//! The server: listener, REST API, backup and reader sessions, access control, tasks.
+//! The server: listener, REST API, backup and reader sessions, access control, tasks, jobs.
 //!
 //! [`run`] starts a complete server inside the calling process; the `backstop server` command, the demo and the tests
 //! all use it. Rooms follow the URL tree: `api/nodes` serves `/api2/json/nodes`.
@@ -13,6 +13,7 @@ pub mod config;
 mod cut_off;
 pub mod datastores;
 pub mod http;
+pub mod jobs;
 pub mod listener;
 mod log_rotation;
 pub mod metrics;

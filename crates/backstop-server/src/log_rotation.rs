@@ -127,6 +127,7 @@ mod tests {
     async fn logs_are_rotated_once_a_day() {
         let dir = tempfile::tempdir().unwrap();
         let options = ServerOptions {
+            schedules: false,
             roots: Roots::below(dir.path()),
             listen: vec![([127, 0, 0, 1], 0).into()],
             node: Some("elsa".into()),

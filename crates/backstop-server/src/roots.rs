@@ -62,6 +62,11 @@ impl Roots {
         self.var_log().join("api")
     }
 
+    /// When jobs ran last: `var/lib/proxmox-backup/jobstates`.
+    pub fn job_states(&self) -> PathBuf {
+        self.var_lib().join("jobstates")
+    }
+
     /// Lock files of snapshots, groups and manifests: `run/proxmox-backup/locks`.
     pub fn locks(&self) -> PathBuf {
         self.run().join("locks")
@@ -75,7 +80,7 @@ impl Roots {
         let wanted: [(PathBuf, u32); 9] = [
             (self.etc(), 0o700),
             (self.var_lib(), 0o755),
-            (self.var_lib().join("jobstates"), 0o755),
+            (self.job_states(), 0o755),
             (self.var_log(), 0o755),
             (self.api_logs(), 0o755),
             (self.task_logs(), 0o755),

@@ -18,6 +18,7 @@ use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
+use crate::jobs::{JobStates, Timer};
 use crate::listener::{self, Listener};
 use crate::log_rotation;
 use crate::metrics::{History, Sampler};
@@ -65,6 +66,8 @@ pub struct ServerOptions {
     pub listen: Vec<SocketAddr>,
     /// Name of this host in task ids and certificates; `None` asks the system.
     pub node: Option<String>,
+    /// Whether jobs run by their schedules; if not, they run on demand only.
+    pub schedules: bool,
 }
 
 impl ServerOptions {
@@ -74,6 +77,7 @@ impl ServerOptions {
             roots,
             listen: vec![(Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()],
             node: None,
+            schedules: true,
         }
     }
 }
@@ -87,6 +91,7 @@ pub struct Server {
     access: AccessControl,
     certificates: Arc<CertificateStore>,
     tasks: TaskRegistry,
+    job_states: JobStates,
     runtimes: RuntimeHandles,
     datastores: DatastoreRegistry,
     chunk_gate: ChunkGate,
@@ -120,6 +125,11 @@ impl Server {
     /// Background tasks.
     pub fn tasks(&self) -> &TaskRegistry {
         &self.tasks
+    }
+
+    /// When jobs ran last.
+    pub fn job_states(&self) -> &JobStates {
+        &self.job_states
     }
 
     /// The runtimes, to start work on.
@@ -222,6 +232,7 @@ pub struct ServerHandle {
     listeners: Vec<JoinHandle<io::Result<()>>>,
     sampler: Sampler,
     watcher: Watcher,
+    timer: Option<Timer>,
     runtimes: Runtimes,
 }
 
@@ -258,6 +269,10 @@ impl ServerHandle {
     /// `patience` each.
     pub async fn shutdown(self, patience: Duration) {
         self.shutdown.send_replace(true);
+        // It may be starting a job, which the end of all tasks waits for.
+        let timer = self.timer;
+        let stop = tokio::task::spawn_blocking(|| timer.map(Timer::stop));
+        let _ = tokio::time::timeout(patience, stop).await;
         self.server.tasks.shut_down(patience).await;
         for listener in self.listeners {
             // A listener that has ended, in whichever way, is what is wanted here.
@@ -297,7 +312,7 @@ async fn run_with(
     let handles = runtimes
         .handles()
         .ok_or_else(|| io::Error::other("the runtimes have ended"))?;
-    let addresses = options.listen.clone();
+    let (addresses, schedules) = (options.listen.clone(), options.schedules);
     let data = handles.data.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(options, endpoints, handles)).await;
     let Prepared {
@@ -337,6 +352,8 @@ async fn run_with(
         Arc::clone(&server),
         shutdown.subscribe(),
     ));
+    let start_timer = || Timer::start(Arc::clone(&server));
+    let timer = schedules.then(start_timer).transpose()?;
     Ok(ServerHandle {
         server,
         administrator,
@@ -346,6 +363,7 @@ async fn run_with(
         listeners,
         sampler,
         watcher,
+        timer,
         runtimes,
     })
 }
@@ -367,6 +385,7 @@ fn prepare(
     let certificates = Arc::new(CertificateStore::open(&roots, &node)?);
     let tasks = TaskRegistry::new(roots.task_logs(), node.clone(), runtimes.data.clone());
     let cut_off = tasks.clean_up()?;
+    let job_states = JobStates::new(roots.job_states());
     let access_log = LineLog::start(roots.api_logs().join("access.log"))?;
     let auth_log = AuthLog::new(LineLog::start(roots.api_logs().join("auth.log"))?);
     let tree = Tree::new(endpoints)?;
@@ -385,6 +404,7 @@ fn prepare(
         access,
         certificates,
         tasks,
+        job_states,
         runtimes,
         access_log,
         auth_log,

@@ -5,6 +5,8 @@
 mod access;
 mod content;
 mod datastore;
+mod job;
+mod simulation;
 mod task;
 
 pub use access::{
@@ -19,6 +21,8 @@ pub use datastore::{
     ActiveOperations, BackendType, CacheStats, DatastoreConfig, DatastoreListItem, DatastoreStatus,
     DatastoreUsage, GcJobStatus, GcStatus, MountStatus, TypeCount, TypeCounts,
 };
+pub use job::{PruneJobConfig, VerifyJobConfig};
+pub use simulation::{PruneSimulation, PruneSimulationDay, PruneSimulationItem};
 pub use task::{LogLine, TaskItem, TaskState, TaskStatus, TaskStatusKind, VersionInfo};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
 use crate::output;
+use crate::prune_simulator_command;
 use crate::server_command;
 
 /// The names under which the executable is another tool.
@@ -18,14 +19,15 @@ pub const TOOLS: [&str; 3] = ["proxmox-backup-client", "proxmox-backup-manager",
 pub const OVERVIEW: &str = "\
 Usage: backstop COMMAND
 
-  server         run the backup server
-  demo           show everything once, in a throw-away directory
-  client         back up and restore (the commands of proxmox-backup-client)
-  manager        set up datastores, users and permissions (the commands of proxmox-backup-manager)
-  pxar           work with archives of directories (the commands of pxar)
-  calendar       explain a calendar event, as schedules are written
-  install-links  make links, so that this program is found under the names of these tools
-  version        show the version
+  server           run the backup server
+  demo             show everything once, in a throw-away directory
+  client           back up and restore (the commands of proxmox-backup-client)
+  manager          set up datastores, users and permissions (the commands of proxmox-backup-manager)
+  pxar             work with archives of directories (the commands of pxar)
+  calendar         explain a calendar event, as schedules are written
+  prune-simulator  show what retention rules would keep
+  install-links    make links, so that this program is found under the names of these tools
+  version          show the version
 
 `backstop COMMAND help` explains each. BACKSTOP_ROOT=DIR, or --root DIR as the first words after
 server, client or manager, uses DIR instead of the system's directories.
@@ -37,6 +39,7 @@ pub fn program(name: String) -> Program {
         name,
         root: Group::new()
             .command("calendar", calendar_command::command())
+            .command("prune-simulator", prune_simulator_command::command())
             .command("server", server_command::command())
             .command(
                 "install-links",

@@ -17,6 +17,7 @@ mod manager_commands;
 mod moment;
 mod output;
 mod password_prompt;
+mod prune_simulator_command;
 mod pxar_commands;
 mod secret;
 mod server_address;

@@ -233,6 +233,49 @@ fn all_options_together() {
     );
 }
 
+#[test]
+fn each_verdict_names_its_reason() {
+    let at = |text: &str, finished, protected| Candidate {
+        time: text.parse::<Timestamp>().unwrap().as_second(),
+        finished,
+        protected,
+    };
+    let candidates = [
+        at("2026-03-01T06:00:00Z", true, false),
+        at("2026-03-02T06:00:00Z", true, false),
+        at("2026-03-02T18:00:00Z", true, false),
+        at("2026-03-03T06:00:00Z", true, true),
+        at("2026-03-03T18:00:00Z", false, false),
+        at("2026-03-04T06:00:00Z", true, false),
+        at("2026-03-04T18:00:00Z", false, false),
+    ];
+    let keep = KeepOptions {
+        last: Some(1),
+        daily: Some(1),
+        ..KeepOptions::default()
+    };
+    let reasons = |keep: &KeepOptions| -> Vec<String> {
+        let verdicts = explain(&candidates, keep, &TimeZone::UTC);
+        verdicts
+            .iter()
+            .map(|verdict| verdict.reason.to_string())
+            .collect()
+    };
+    assert_eq!(
+        reasons(&keep),
+        [
+            "no rule keeps it",
+            "keep-daily keeps a newer one of the day",
+            "keep-daily 1 of 1",
+            "protected",
+            "unfinished",
+            "keep-last 1 of 1",
+            "the newest, may be running",
+        ]
+    );
+    assert_eq!(reasons(&KeepOptions::default())[0], "no rules are set");
+}
+
 /// The rule with texts as period names and lists instead of sets.
 fn naive(candidates: &[Candidate], keep: &KeepOptions, zone: &TimeZone) -> Vec<&'static str> {
     let mut sorted: Vec<(usize, Candidate)> = candidates.iter().copied().enumerate().collect();

@@ -376,7 +376,7 @@ fn pruning_removes_what_the_rule_does_not_keep() {
             .iter()
             .map(|item| {
                 if item.outcome.is_ok() {
-                    item.mark.as_str()
+                    item.verdict.mark.as_str()
                 } else {
                     "failed"
                 }

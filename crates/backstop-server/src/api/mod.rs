@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod backstop;
 pub mod config;
 pub mod nodes;
 pub mod page;
@@ -21,6 +22,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     [
         access::endpoints(),
         admin::endpoints(),
+        backstop::endpoints(),
         config::endpoints(),
         nodes::endpoints(),
         ping::endpoints(),

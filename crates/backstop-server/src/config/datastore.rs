@@ -10,7 +10,9 @@ use backstop_types::section_config::SectionConfig;
 use backstop_types::{DatastoreName, MaintenanceMode, MaintenanceType};
 use serde_json::{Map, Value};
 
+use super::jobs::{now, state_error};
 use super::{ConfigError, ConfigStore, EditError, SectionFile};
+use crate::jobs::{JobId, JobKind, JobStates};
 
 const TYPE: &str = "datastore";
 const PRUNE_KEYS: [&str; 7] = [
@@ -162,6 +164,23 @@ pub fn add(store: &ConfigStore, new: &NewDatastore) -> Result<(), EditError> {
     Ok(())
 }
 
+/// Notes that the jobs of a new datastore were made, so that their schedules count from now on.
+///
+/// # Errors
+/// When that cannot be written.
+pub fn create_job_states(states: &JobStates, new: &NewDatastore) -> Result<(), EditError> {
+    let prune = new.prune_job.as_ref();
+    let prune = prune.map(|(id, _)| JobId::new(JobKind::Prune, id.as_str()));
+    for job in [gc_job(&new.name)].into_iter().chain(prune) {
+        states.create(&job, now()).map_err(state_error)?;
+    }
+    Ok(())
+}
+
+fn gc_job(name: &DatastoreName) -> JobId {
+    JobId::new(JobKind::GarbageCollection, name.to_string())
+}
+
 fn check_name_is_free(config: &SectionConfig, name: &DatastoreName) -> Result<(), EditError> {
     match config.get(name.as_str()) {
         Some(_) => Err(EditError::parameter(
@@ -206,16 +225,16 @@ pub fn check_nesting(
 }
 
 /// Changes a datastore's settings: first removes what `delete` names, then sets `parameters`,
-/// which have passed their schemas already.
+/// which have passed their schemas already. A new schedule of garbage collection counts from now on.
 ///
 /// # Errors
 /// When it is not there, is being deleted, or a setting cannot be changed; when `digest` is not
 /// the file's.
 pub fn update(
     store: &ConfigStore,
+    states: &JobStates,
     name: &DatastoreName,
-    mut parameters: Map<String, Value>,
-    delete: &[String],
+    (mut parameters, delete): (Map<String, Value>, &[String]),
     digest: Option<&str>,
 ) -> Result<(), EditError> {
     if let Some(key) = PRUNE_KEYS.iter().find(|key| parameters.contains_key(**key)) {
@@ -225,12 +244,13 @@ pub fn update(
         ));
     }
     normalise(&mut parameters)?;
-    store.edit_sections(SectionFile::Datastore, digest, |config| {
+    let is_rescheduled = store.edit_sections(SectionFile::Datastore, digest, |config| {
         let mut section = config
             .get_typed(TYPE, name.as_str())
             .ok_or_else(|| EditError::Conflict(format!("no such datastore '{name}'")))?
             .properties
             .clone();
+        let schedule = section.get("gc-schedule").cloned();
         let mode = section.get("maintenance-mode").and_then(Value::as_str);
         let mode = mode.and_then(|mode| mode.parse::<MaintenanceMode>().ok());
         let stays_deleted = parameters
@@ -262,10 +282,18 @@ pub fn update(
                 section.insert(key, value);
             }
         }
+        let is_rescheduled = section.get("gc-schedule") != schedule.as_ref();
         config
             .set(TYPE, name.as_str(), section)
-            .map_err(EditError::Conflict)
-    })
+            .map_err(EditError::Conflict)?;
+        Ok::<_, EditError>(is_rescheduled)
+    })?;
+    if is_rescheduled {
+        states
+            .count_from(&gc_job(name), now())
+            .map_err(state_error)?;
+    }
+    Ok(())
 }
 
 /// Brings values into the form in which they are stored; null stands for "remove".
@@ -295,29 +323,34 @@ fn normalise(parameters: &mut Map<String, Value>) -> Result<(), EditError> {
 }
 
 /// Takes a datastore out of the configuration; unless `keep_jobs`, also its jobs and the access
-/// rules for it.
+/// rules for it. State files follow.
 ///
 /// # Errors
 /// When it is not there, or `digest` is not the file's.
 pub fn remove(
     store: &ConfigStore,
+    states: &JobStates,
     name: &DatastoreName,
     keep_jobs: bool,
     digest: Option<&str>,
 ) -> Result<(), EditError> {
     check_exists(store, name)?;
     if !keep_jobs {
-        for file in [
-            SectionFile::Verification,
-            SectionFile::Prune,
-            SectionFile::Sync,
+        for (file, kind) in [
+            (SectionFile::Verification, Some(JobKind::Verify)),
+            (SectionFile::Prune, Some(JobKind::Prune)),
+            (SectionFile::Sync, None),
         ] {
-            store.edit_sections(file, None, |config| {
-                for id in jobs_of(config, name) {
-                    config.remove(&id);
-                }
-                Ok::<_, ConfigError>(())
+            let removed = store.edit_sections(file, None, |config| {
+                let ids = jobs_of(config, name);
+                ids.iter().for_each(|id| {
+                    config.remove(id);
+                });
+                Ok::<_, ConfigError>(ids)
             })?;
+            for (id, kind) in removed.into_iter().filter_map(|id| Some((id, kind?))) {
+                states.remove(&JobId::new(kind, id)).map_err(state_error)?;
+            }
         }
         store.edit_acl(None, |tree| {
             tree.remove_path(&format!("/datastore/{name}"));
@@ -330,7 +363,8 @@ pub fn remove(
         } else {
             Err(not_there(name))
         }
-    })
+    })?;
+    states.remove(&gc_job(name)).map_err(state_error)
 }
 
 /// Checks that a datastore can be removed from the configuration.
@@ -395,6 +429,10 @@ mod tests {
         (dir, store)
     }
 
+    fn states(dir: &tempfile::TempDir) -> JobStates {
+        JobStates::new(dir.path().to_owned())
+    }
+
     fn map(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
@@ -405,7 +443,7 @@ mod tests {
 
     #[test]
     fn refusals_have_the_captured_texts() {
-        let (_dir, store) = store();
+        let (dir, store) = store();
         for (parameters, text) in [
             (
                 json!({"name": "store1", "path": "/x"}),
@@ -425,7 +463,7 @@ mod tests {
             get(&store, &name("nope")).unwrap_err().to_string(),
             "no such datastore 'nope'"
         );
-        let error = remove(&store, &name("nope"), false, None).unwrap_err();
+        let error = remove(&store, &states(&dir), &name("nope"), false, None).unwrap_err();
         assert_eq!(
             (error.status(), error.to_string().as_str()),
             (404, "datastore 'nope' does not exist.")
@@ -483,13 +521,9 @@ mod tests {
 
     #[test]
     fn an_update_changes_deletes_and_keeps_the_rest() {
-        let (_dir, store) = store();
+        let (dir, store) = store();
         let store1 = name("store1");
-        update(
-            &store,
-            &store1,
-            map(json!({"maintenance-mode": "type=read-only,message=fixture", "verify-new": true})),
-            &["comment".into()],
+        update(&store, &states(&dir), &store1, (map(json!({"maintenance-mode": "type=read-only,message=fixture", "verify-new": true})), &["comment".into()]),
             None,
         )
         .unwrap();
@@ -501,33 +535,46 @@ mod tests {
         assert!(config.verify_new && config.comment.is_none() && config.tuning.is_some());
         update(
             &store,
+            &states(&dir),
             &store1,
-            map(json!({"comment": "  "})),
-            &["maintenance-mode".into()],
+            (map(json!({"comment": "  "})), &["maintenance-mode".into()]),
             None,
         )
         .unwrap();
         assert_eq!(get(&store, &store1).unwrap().maintenance_mode, None);
-        let error = update(&store, &store1, map(json!({"keep-last": 1})), &[], None).unwrap_err();
+        let error = update(
+            &store,
+            &states(&dir),
+            &store1,
+            (map(json!({"keep-last": 1})), &[]),
+            None,
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "parameter verification failed - 'keep-last': datastore prune settings have been replaced by prune jobs"
         );
         assert!(matches!(
-            update(&store, &store1, Map::new(), &[], Some(&"0".repeat(64))),
+            update(
+                &store,
+                &states(&dir),
+                &store1,
+                (Map::new(), &[]),
+                Some(&"0".repeat(64))
+            ),
             Err(EditError::Config(ConfigError::Modified))
         ));
     }
 
     #[test]
     fn a_datastore_that_is_being_deleted_cannot_be_changed() {
-        let (_dir, store) = store();
+        let (dir, store) = store();
         let store1 = name("store1");
         update(
             &store,
+            &states(&dir),
             &store1,
-            map(json!({"maintenance-mode": "delete"})),
-            &[],
+            (map(json!({"maintenance-mode": "delete"})), &[]),
             None,
         )
         .unwrap();
@@ -535,13 +582,22 @@ mod tests {
             (json!({"comment": "x"}), vec![]),
             (json!({}), vec!["maintenance-mode".to_string()]),
         ] {
-            assert!(update(&store, &store1, map(parameters), &delete, None).is_err());
+            assert!(
+                update(
+                    &store,
+                    &states(&dir),
+                    &store1,
+                    (map(parameters), &delete),
+                    None
+                )
+                .is_err()
+            );
         }
         update(
             &store,
+            &states(&dir),
             &store1,
-            map(json!({"maintenance-mode": "delete"})),
-            &[],
+            (map(json!({"maintenance-mode": "delete"})), &[]),
             None,
         )
         .unwrap();
@@ -550,7 +606,7 @@ mod tests {
     #[test]
     fn a_removed_datastore_takes_its_jobs_and_rules_along() {
         let (dir, store) = store();
-        remove(&store, &name("store1"), false, None).unwrap();
+        remove(&store, &states(&dir), &name("store1"), false, None).unwrap();
         let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
         assert!(!read("acl.cfg").contains("/datastore/store1"));
         assert!(!read("prune.cfg").contains("store1"));
@@ -563,7 +619,7 @@ mod tests {
                 && sync.contains("sync: pull1\n")
         );
         let (dir, store) = self::store();
-        remove(&store, &name("store1"), true, None).unwrap();
+        remove(&store, &states(&dir), &name("store1"), true, None).unwrap();
         assert!(
             std::fs::read_to_string(dir.path().join("acl.cfg"))
                 .unwrap()

@@ -83,6 +83,9 @@ pub enum EditError {
     /// The caller did not prove who it is.
     #[error("{0}")]
     Unauthorized(String),
+    /// The caller lacks a privilege.
+    #[error("{0}")]
+    Forbidden(String),
     /// The thing to change is not there.
     #[error("{0}")]
     NotFound(String),
@@ -98,6 +101,7 @@ impl EditError {
         match self {
             Self::Config(_) | Self::Parameters(_) | Self::Conflict(_) => 400,
             Self::Unauthorized(_) => 401,
+            Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,
             Self::NotImplemented(_) => 501,
         }

@@ -62,6 +62,7 @@ async fn start() -> Setting {
     endpoints.push(world("/test/slow", &[], Handler::blocking(slow)));
     let dir = tempfile::tempdir().unwrap();
     let options = ServerOptions {
+        schedules: false,
         roots: Roots::below(dir.path()),
         listen: vec![([127, 0, 0, 1], 0).into()],
         node: Some("elsa".into()),
@@ -435,5 +436,92 @@ async fn metrics_are_told_as_far_as_the_caller_may_see_them() {
     assert!(get(&callers[0], &query).await.is_empty());
     let all = get(&callers[0], "?history=true").await;
     assert!(all.starts_with(&first), "{all:?}");
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_seen_and_changed_by_those_who_may_where_they_work() {
+    let setting = start().await;
+    let callers = log_in_with_roles(
+        &setting,
+        [
+            ("all", "/", "Admin"),
+            ("look", "/datastore/store1", "DatastoreAudit"),
+            ("part", "/datastore/store1/a", "DatastoreAdmin"),
+        ],
+    );
+    let [all, look, part] = [&callers[0], &callers[1], &callers[2]];
+    let address = setting.handle.addr();
+    let call = async |method: &'static str, path: &str, caller: &str, body: &'static str| {
+        let path = format!("/api2/json/{path}");
+        let headers = [
+            ("Connection", "close"),
+            ("Authorization", caller),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        tokio::task::spawn_blocking(move || {
+            send(address, method, &path, &headers, body.as_bytes()).unwrap()
+        })
+        .await
+        .unwrap()
+    };
+    for body in [
+        "id=aaa&store=store1&schedule=daily&ns=a",
+        "id=bbb&store=store1&schedule=daily",
+        "id=ccc&store=store2&schedule=daily&disable=1",
+    ] {
+        assert_eq!(
+            call("POST", "config/prune", all, body).await.status(),
+            "200"
+        );
+    }
+    for list in ["config/prune", "admin/prune"] {
+        for (caller, ids) in [(all, "aaa bbb ccc"), (look, "aaa bbb"), (part, "aaa")] {
+            let answer = call("GET", list, caller, "").await.json();
+            let jobs = answer["data"].as_array().unwrap();
+            let seen: Vec<&str> = jobs.iter().map(|job| job["id"].as_str().unwrap()).collect();
+            assert_eq!(seen.join(" "), ids, "{list}");
+            for job in jobs {
+                let has_next = list == "admin/prune" && job["id"] != "ccc";
+                assert_eq!(job["next-run"].is_i64(), has_next, "{job}");
+            }
+        }
+    }
+    for (method, path, caller, body, status) in [
+        ("GET", "config/prune/bbb", part, "", "403"),
+        ("GET", "config/prune/bbb", look, "", "200"),
+        (
+            "POST",
+            "config/prune",
+            look,
+            "id=ddd&store=store1&schedule=daily",
+            "403",
+        ),
+        ("PUT", "config/prune/aaa", look, "keep-last=3", "403"),
+        ("PUT", "config/prune/aaa", part, "keep-last=3", "200"),
+        // Not to where the caller has no rights.
+        ("PUT", "config/prune/aaa", part, "ns=b", "403"),
+        ("PUT", "config/prune/aaa", part, "schedule=24:00", "400"),
+        ("POST", "admin/prune/bbb/run", look, "", "403"),
+        ("POST", "admin/prune/zzz/run", all, "", "400"),
+        ("DELETE", "config/prune/aaa", look, "", "403"),
+        ("DELETE", "config/prune/zzz", all, "", "404"),
+    ] {
+        let answer = call(method, path, caller, body).await;
+        assert_eq!(
+            answer.status(),
+            status,
+            "{method} {path} {body}: {}",
+            answer.text()
+        );
+    }
+    let job = call("GET", "config/prune/aaa", all, "").await.json();
+    let expected = r#"{"id":"aaa","keep-last":3,"ns":"a","schedule":"daily","store":"store1"}"#;
+    assert_eq!(job["data"].to_string(), expected);
+    assert_eq!(
+        call("DELETE", "config/prune/aaa", part, "").await.status(),
+        "200"
+    );
     setting.handle.shutdown(Duration::from_secs(5)).await;
 }

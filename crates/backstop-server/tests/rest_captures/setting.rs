@@ -47,6 +47,7 @@ impl Setting {
         let root = dir.path().to_str().expect("UTF-8").to_owned();
         lay_out(version, dir.path()).expect("a root directory");
         let options = ServerOptions {
+            schedules: false,
             roots: Roots::below(dir.path()),
             listen: vec![([127, 0, 0, 1], 0).into()],
             node: Some("vm".to_owned()),

@@ -110,6 +110,7 @@ fn start(settings: &str) -> TestServer {
     );
     fs::write(roots.etc().join("datastore.cfg"), config).unwrap();
     let options = ServerOptions {
+        schedules: false,
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
         node: Some("test".to_owned()),
         ..ServerOptions::new(roots)

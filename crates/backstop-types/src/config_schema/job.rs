@@ -65,3 +65,29 @@ pub static VERIFICATION: Properties = Properties::new(&[
     Property::optional("read-threads", &THREADS),
     Property::optional("verify-threads", &THREADS),
 ]);
+
+/// What an update of a prune job may unset.
+pub static PRUNE_DELETABLE: &[&str] = &[
+    "comment",
+    "disable",
+    "ns",
+    "max-depth",
+    "keep-last",
+    "keep-hourly",
+    "keep-daily",
+    "keep-weekly",
+    "keep-monthly",
+    "keep-yearly",
+];
+
+/// What an update of a verify job may unset.
+pub static VERIFICATION_DELETABLE: &[&str] = &[
+    "ignore-verified",
+    "comment",
+    "schedule",
+    "outdated-after",
+    "ns",
+    "max-depth",
+    "read-threads",
+    "verify-threads",
+];

@@ -139,6 +139,9 @@ pub struct PruneItem {
     /// Its namespace; absent for the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns: Option<Namespace>,
+    /// Why; only if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What deleting a group or namespace did.

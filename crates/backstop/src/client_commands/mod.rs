@@ -24,6 +24,8 @@ pub mod task;
 use crate::command::{Group, Program};
 use crate::key_commands;
 
+pub use prune::KEEP;
+
 /// The program under the name that it was called by.
 pub fn program(name: String) -> Program {
     Program {

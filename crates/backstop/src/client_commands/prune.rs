@@ -28,6 +28,24 @@ pub const DECISIONS: Table = Table::new(&[
 ])
 .sorted(&["backup-type", "backup-id", "backup-time"]);
 
+/// The same with the reasons.
+pub const REASONED: Table = Table::new(&[
+    Column::text("backup-id")
+        .titled("snapshot")
+        .rendered(columns::snapshot),
+    Column::number("backup-time")
+        .titled("date")
+        .rendered(columns::local_time),
+    Column {
+        key: "keep",
+        title: "action",
+        align: Align::Right,
+        render: Some(action),
+    },
+    Column::text("reason"),
+])
+.sorted(&["backup-type", "backup-id", "backup-time"]);
+
 fn action(keep: &Value, _: &Value) -> anyhow::Result<String> {
     Ok(if keep.as_bool().unwrap_or(true) {
         "keep"
@@ -77,6 +95,10 @@ pub fn prune_command() -> Command {
         "dry-run",
         "Only show what would be removed.",
     ))
+    .option(Parameter::flag(
+        "reasons",
+        "With --dry-run, also show why; needs a Backstop server.",
+    ))
     .option(Parameter::flag("quiet", "Only show what is removed."))
     .options(KEEP)
     .option(OUTPUT_FORMAT)
@@ -92,8 +114,15 @@ fn prune(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             options.insert(parameter.to_string(), json!(number));
         }
     }
+    let reasons = arguments.flag("reasons");
+    if reasons && !arguments.flag("dry-run") {
+        anyhow::bail!("--reasons shows what would be done and why, so it needs --dry-run");
+    }
     if arguments.flag("dry-run") {
         options.insert("dry-run".to_string(), json!(true));
+    }
+    if reasons {
+        options.insert("reasons".to_string(), json!(true));
     }
     let mut decisions = server::block_on(async {
         let server = Server::connect(arguments).await?;
@@ -107,7 +136,8 @@ fn prune(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     {
         items.retain(|item| item.get("keep").and_then(Value::as_bool) != Some(true));
     }
-    output::print_table(&DECISIONS, &decisions, arguments)?;
+    let table = if reasons { &REASONED } else { &DECISIONS };
+    output::print_table(table, &decisions, arguments)?;
     Ok(ExitCode::SUCCESS)
 }
 

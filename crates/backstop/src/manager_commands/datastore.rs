@@ -11,9 +11,9 @@ use backstop_types::config_schema::datastore::{DATASTORE, DELETABLE};
 use backstop_types::config_schema::value;
 use serde_json::{Map, Value, json};
 
-use super::configuration;
 use super::local_server::LocalServer;
 use super::settings::{self, DIGEST};
+use super::{configuration, job_states};
 use crate::command::{self, Arguments, Command, Group, Parameter};
 use crate::output::{self, Column, OUTPUT_FORMAT, Record, Table};
 
@@ -245,7 +245,10 @@ fn create_here(parameters: Map<String, Value>, reuse: bool) -> anyhow::Result<Ex
     let mut progress = |percent: u32| output::out(&format!("Chunkstore create: {percent}%\n"));
     let done = Datastore::create(Path::new(&path), &options, &mut progress)
         .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(config::datastore::add(&store, &new)?));
+        .and_then(|()| {
+            config::datastore::add(&store, &new)?;
+            Ok(config::datastore::create_job_states(&job_states(), &new)?)
+        });
     Ok(task_end(done))
 }
 
@@ -271,9 +274,9 @@ fn update(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let digest = arguments.text("digest");
     config::datastore::update(
         &configuration(),
+        &job_states(),
         &name(arguments)?,
-        parameters,
-        delete,
+        (parameters, delete),
         digest,
     )?;
     Ok(ExitCode::SUCCESS)
@@ -290,7 +293,7 @@ fn remove(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 "--destroy-data needs a running server; start it, or remove the directory by hand afterwards"
             );
         }
-        config::datastore::remove(&configuration(), &name, keep_jobs, digest)?;
+        config::datastore::remove(&configuration(), &job_states(), &name, keep_jobs, digest)?;
         output::out("TASK OK\n");
         return Ok(ExitCode::SUCCESS);
     };

@@ -5,6 +5,7 @@ mod acl;
 mod cert;
 mod datastore;
 mod garbage_collection;
+mod jobs;
 mod local_server;
 mod settings;
 mod task;
@@ -13,6 +14,7 @@ mod user;
 use std::process::ExitCode;
 
 use backstop_server::config::ConfigStore;
+use backstop_server::jobs::JobStates;
 
 use crate::command::{Arguments, Command, Group, Parameter, Program};
 use crate::installation;
@@ -28,6 +30,11 @@ fn configuration() -> ConfigStore {
     ConfigStore::new(roots.etc())
 }
 
+/// The state files of the installation's jobs.
+fn job_states() -> JobStates {
+    JobStates::new(installation::roots().job_states())
+}
+
 /// The program under the name that it was called by.
 pub fn program(name: String) -> Program {
     Program {
@@ -37,8 +44,10 @@ pub fn program(name: String) -> Program {
             .group("cert", cert::commands())
             .group("datastore", datastore::commands())
             .group("garbage-collection", garbage_collection::commands())
+            .group("prune-job", jobs::prune_commands())
             .group("task", task::commands())
             .group("user", user::commands())
+            .group("verify-job", jobs::verify_commands())
             .command("versions", versions_command()),
         aliases: &[],
     }

@@ -25,7 +25,7 @@ fn data(name: &str) -> Value {
 
 #[test]
 fn tables_equal_those_of_stock() {
-    let cases: [(&Table, &str, &str); 6] = [
+    let cases: [(&Table, &str, &str); 9] = [
         (
             &datastore::DATASTORES,
             "pbs-4.2.3/cli/064-manager-datastore-list-json-pretty",
@@ -56,6 +56,21 @@ fn tables_equal_those_of_stock() {
             "pbs-4.2.3/cli/117-manager-garbage-collection-list-json",
             "pbs-4.2.3/cli/116-manager-garbage-collection-list-text",
         ),
+        (
+            &jobs::PRUNE_LIST,
+            "pbs-4.2.3/cli/102-manager-prune-job-list-json",
+            "pbs-4.2.3/cli/101-manager-prune-job-list-text",
+        ),
+        (
+            &jobs::PRUNE_LIST,
+            "pbs-3.2.4/cli/080-manager-prune-job-list-json",
+            "pbs-3.2.4/cli/079-manager-prune-job-list-text",
+        ),
+        (
+            &jobs::VERIFY_LIST,
+            "pbs-3.2.4/cli/086-manager-verify-job-list-json",
+            "pbs-3.2.4/cli/085-manager-verify-job-list-text",
+        ),
     ];
     for (table, json, text) in cases {
         let rendered = table.render(data(json).as_array().unwrap(), &Style::PLAIN);
@@ -65,7 +80,7 @@ fn tables_equal_those_of_stock() {
 
 #[test]
 fn records_equal_those_of_stock() {
-    let cases: [(&Record, &str, &str); 3] = [
+    let cases: [(&Record, &str, &str); 6] = [
         (
             &datastore::SETTINGS,
             "pbs-3.2.4/cli/127-manager-datastore-show-store1-json",
@@ -80,6 +95,21 @@ fn records_equal_those_of_stock() {
             &garbage_collection::STATUS,
             "pbs-3.2.4/cli/193-manager-garbage-collection-status-store1-json",
             "pbs-3.2.4/cli/192-manager-garbage-collection-status-store1-text",
+        ),
+        (
+            &jobs::PRUNE_JOB,
+            "pbs-4.2.3/cli/105-manager-prune-job-show-prune1-json",
+            "pbs-4.2.3/cli/104-manager-prune-job-show-prune1-text",
+        ),
+        (
+            &jobs::VERIFY_JOB,
+            "pbs-4.2.3/cli/111-manager-verify-job-show-ver1-json",
+            "pbs-4.2.3/cli/110-manager-verify-job-show-ver1-text",
+        ),
+        (
+            &jobs::VERIFY_JOB,
+            "pbs-3.2.4/cli/184-manager-verify-job-show-ver1-json",
+            "pbs-3.2.4/cli/183-manager-verify-job-show-ver1-text",
         ),
     ];
     for (record, json, text) in cases {

@@ -1,13 +1,18 @@
 //! `/admin`: the content of datastores and the jobs that work on them.
 
 pub mod datastore;
+pub mod jobs;
 
 use crate::router::Endpoint;
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
-    [datastore::endpoints(), datastore::gc_endpoints()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        datastore::endpoints(),
+        datastore::gc_endpoints(),
+        jobs::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

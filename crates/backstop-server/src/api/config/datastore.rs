@@ -176,7 +176,9 @@ fn update(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
     let section = params.without(&["name", "delete", "digest"]);
     let delete = params.owned_texts("delete");
     let config = context.server().config();
-    store_config::update(config, &name, section, &delete, params.text("digest"))
+    let states = context.server().job_states();
+    let change = (section, &*delete);
+    store_config::update(config, states, &name, change, params.text("digest"))
         .map_err(edit_error)?;
     Ok(Reply::null())
 }

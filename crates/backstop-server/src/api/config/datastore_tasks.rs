@@ -49,6 +49,7 @@ pub fn create_datastore(
         task.log("Access time update check skipped.");
     }
     store_config::add(server.config(), new)?;
+    store_config::create_job_states(server.job_states(), new)?;
     if let Some((id, _)) = &new.prune_job {
         task.log(format!("Prune job created: {id}"));
     }
@@ -69,7 +70,7 @@ pub fn delete_datastore(
 ) -> Result<(), TaskFailure> {
     if !destroy {
         task.log("Removing datastore from config...");
-        store_config::remove(server.config(), name, keep_jobs, None)?;
+        store_config::remove(server.config(), server.job_states(), name, keep_jobs, None)?;
         return Ok(());
     }
     let path = store_config::get(server.config(), name)?.path;
@@ -79,12 +80,18 @@ pub fn delete_datastore(
         "maintenance-mode".to_owned(),
         Value::String("type=delete".to_owned()),
     )]);
-    store_config::update(server.config(), name, mode, &[], None)?;
+    store_config::update(
+        server.config(),
+        server.job_states(),
+        name,
+        (mode, &[]),
+        None,
+    )?;
     wait_until_idle(server, name, task)?;
     task.log("Deleting datastore data...");
     remove_content(path)?;
     task.log("Removing datastore from config...");
-    store_config::remove(server.config(), name, keep_jobs, None)?;
+    store_config::remove(server.config(), server.job_states(), name, keep_jobs, None)?;
     task.log("Finished deleting data.");
     match fs::remove_dir(path) {
         Ok(()) => task.log("Removed empty datastore directory."),

@@ -1,15 +1,16 @@
 //! Garbage collection: starting it, and the result of the last run.
 
-use backstop_datastore::DatastoreError;
 use backstop_types::record::{DatastoreConfig, GcJobStatus};
 use backstop_types::schema::Property;
 use backstop_types::{Namespace, Operation, Privileges};
 
 use super::parameters::{STORE, STORE_FILTER, store};
 use crate::datastores::DatastoreHandle;
+use crate::http::error::chain;
 use crate::http::{ApiError, Reply};
+use crate::jobs::{self, JobId, JobKind, JobStatus};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
-use crate::task::{TaskContext, TaskFailure, TaskSpec};
+use crate::task::{TaskContext, TaskFailure};
 
 const ALONE: &[Property] = &[STORE];
 const FILTER: &[Property] = &[STORE_FILTER];
@@ -94,46 +95,40 @@ fn job_status(context: &RequestContext, config: &DatastoreConfig) -> Result<GcJo
     let server = context.server();
     let datastore = server.datastores().lookup(&config.name, Operation::Read)?;
     let status = datastore.gc_status();
+    let job = JobId::new(JobKind::GarbageCollection, config.name.to_string());
+    let run = JobStatus::of(server, &job, config.gc_schedule.as_deref())
+        .map_err(|err| ApiError::bad_request(chain(&err)))?;
+    // A collection that was not started as a job is only known by its result.
     let last = status
         .task()
-        .filter(|upid| !server.tasks().is_running(upid));
+        .filter(|upid| run.last_run_upid.is_none() && !server.tasks().is_running(upid));
     let last = last.map(|upid| (server.tasks().status(&upid), upid.starttime));
+    let start = run.last_run_upid.as_ref().map(|upid| upid.starttime);
+    let start = start.or(last.as_ref().map(|(_, start)| *start));
+    let end = run
+        .last_run_endtime
+        .or(last.as_ref().map(|((end, _), _)| *end));
     Ok(GcJobStatus {
         store: config.name.clone(),
         schedule: config.gc_schedule.clone(),
-        next_run: None,
-        last_run_endtime: last.as_ref().map(|((end, _), _)| *end),
-        last_run_state: last.as_ref().map(|((_, state), _)| state.to_string()),
-        duration: last
-            .as_ref()
-            .map(|((end, _), start)| end.saturating_sub(*start)),
+        next_run: run.next_run,
+        last_run_endtime: end,
+        last_run_state: run
+            .last_run_state
+            .or_else(|| last.map(|((_, state), _)| state.to_string())),
+        duration: end.zip(start).map(|(end, start)| end.saturating_sub(start)),
         status,
     })
 }
 
 fn start(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
-    let store = store(params)?;
-    let datastore = context
-        .server()
-        .datastores()
-        .lookup(&store, Operation::Write)?;
-    if datastore.is_collecting_garbage() {
-        return Err(DatastoreError::GarbageCollectionRunning.into());
-    }
-    let spec =
-        TaskSpec::new("garbage_collection", store.to_string(), context.auth_id()?).on(&datastore);
-    let upid = context
-        .server()
-        .tasks()
-        .spawn_thread(spec, move |task| collect(&datastore, task))?;
+    let job = JobId::new(JobKind::GarbageCollection, store(params)?.to_string());
+    let upid = jobs::start(context.server(), &job, context.auth_id()?, None)?;
     Reply::data(&upid.to_string())
 }
 
-fn collect(datastore: &DatastoreHandle, task: &TaskContext) -> Result<(), TaskFailure> {
-    task.log(format!(
-        "starting garbage collection on store {}",
-        datastore.name()
-    ));
+/// Collects the garbage of a datastore: the work of a task.
+pub fn collect_garbage(datastore: &DatastoreHandle, task: &TaskContext) -> Result<(), TaskFailure> {
     datastore.collect_garbage(Some(&task.upid().to_string()), task)?;
     Ok(())
 }

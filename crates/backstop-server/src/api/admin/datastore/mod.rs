@@ -24,8 +24,9 @@ use crate::http::{ApiError, Reply};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
 
 pub use download::on_thread;
-pub use garbage::gc_endpoints;
-pub use verify::verify_new;
+pub use garbage::{collect_garbage, gc_endpoints};
+pub use prune::{DatastorePrune, keep_options};
+pub use verify::{verify_groups, verify_new};
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {

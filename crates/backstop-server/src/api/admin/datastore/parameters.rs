@@ -70,6 +70,8 @@ pub const ERROR_ON_PROTECTED: Property = Property::optional("error-on-protected"
 pub const DELETE_GROUPS: Property = Property::optional("delete-groups", &BOOLEAN);
 /// Whether to show only what would happen.
 pub const DRY_RUN: Property = Property::optional("dry-run", &BOOLEAN);
+/// Whether to say why each snapshot would be kept or removed.
+pub const REASONS: Property = Property::optional("reasons", &BOOLEAN);
 /// Whether to answer with a task.
 pub const USE_TASK: Property = Property::optional("use-task", &BOOLEAN);
 /// Whether to count and to add the garbage collection's result.

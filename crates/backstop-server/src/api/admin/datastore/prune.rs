@@ -2,16 +2,16 @@
 
 use std::sync::mpsc;
 
-use backstop_calendar::retention::{KeepOptions, Mark};
-use backstop_datastore::PrunedSnapshot;
+use backstop_calendar::retention::{KeepOptions, Mark, Verdict};
+use backstop_datastore::{DatastoreError, PrunedSnapshot};
 use backstop_types::record::PruneItem;
 use backstop_types::schema::Property;
 use backstop_types::{BackupGroup, Namespace, Operation, Privileges, Snapshot};
 use jiff::tz::TimeZone;
 
 use super::parameters::{
-    DRY_RUN, GROUP_ID, KEEP_DAILY, KEEP_HOURLY, KEEP_LAST, KEEP_MONTHLY, KEEP_NAMES, KEEP_WEEKLY,
-    KEEP_YEARLY, MAX_DEPTH, NS, STORE, TYPE, USE_TASK, group, max_depth, namespace, store,
+    DRY_RUN, GROUP_ID, KEEP_DAILY, KEEP_HOURLY, KEEP_LAST, KEEP_MONTHLY, KEEP_WEEKLY, KEEP_YEARLY,
+    MAX_DEPTH, NS, REASONS, STORE, TYPE, USE_TASK, group, max_depth, namespace, store,
 };
 use super::reach::Reach;
 use super::{content, not_found};
@@ -26,6 +26,7 @@ const GROUP: &[Property] = &[
     GROUP_ID,
     TYPE,
     DRY_RUN,
+    REASONS,
     USE_TASK,
     KEEP_LAST,
     KEEP_HOURLY,
@@ -67,7 +68,11 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn keep_options(params: &Params) -> Result<KeepOptions, ApiError> {
+/// The retention rules among the parameters.
+///
+/// # Errors
+/// When a number is negative; the schemas exclude that.
+pub fn keep_options(params: &Params) -> Result<KeepOptions, ApiError> {
     Ok(KeepOptions {
         last: params.unsigned("keep-last")?,
         hourly: params.unsigned("keep-hourly")?,
@@ -79,24 +84,27 @@ fn keep_options(params: &Params) -> Result<KeepOptions, ApiError> {
 }
 
 /// The options as a command line would have them.
-fn option_text(params: &Params) -> String {
-    let options = ["max-depth"].iter().chain(&KEEP_NAMES);
-    let given = options.filter_map(|name| {
-        params
-            .integer(name)
-            .map(|value| format!("--{name} {value}"))
-    });
-    given.collect::<Vec<_>>().join(" ")
+fn option_text(ns: Option<&Namespace>, depth: Option<usize>, keep: &KeepOptions) -> String {
+    let ns = ns.filter(|ns| !ns.is_root());
+    let ns = ns.map(|ns| format!("--ns {ns}"));
+    let depth = depth.map(|depth| format!("--max-depth {depth}"));
+    let rules = keep.rules();
+    let rules = rules
+        .iter()
+        .filter_map(|(rule, count)| count.map(|count| format!("--{} {count}", rule.as_str())));
+    let options: Vec<String> = ns.into_iter().chain(depth).chain(rules).collect();
+    options.join(" ")
 }
 
-fn item(ns: &Namespace, snapshot: &Snapshot, mark: Mark) -> PruneItem {
+fn item(ns: &Namespace, snapshot: &Snapshot, verdict: Verdict, reasons: bool) -> PruneItem {
     PruneItem {
         backup_type: snapshot.group.ty,
         backup_id: snapshot.group.id.clone(),
         backup_time: snapshot.time,
-        keep: mark.keeps(),
-        protected: mark == Mark::Protected,
+        keep: verdict.mark.keeps(),
+        protected: verdict.mark == Mark::Protected,
         ns: (!ns.is_root()).then(|| ns.clone()),
+        reason: reasons.then(|| verdict.reason.to_string()),
     }
 }
 
@@ -126,12 +134,16 @@ impl GroupPrune {
             .datastore
             .prune_group(&self.ns, &self.group, &self.keep, &zone, false)?;
         for snapshot in &pruned {
-            task.log(format!("{} {}", snapshot.snapshot, snapshot.mark.as_str()));
+            task.log(format!(
+                "{} {}",
+                snapshot.snapshot,
+                snapshot.verdict.mark.as_str()
+            ));
             warn_if_kept(&self.datastore, &self.ns, snapshot, task);
         }
         Ok(pruned
             .iter()
-            .map(|pruned| item(&self.ns, &pruned.snapshot, pruned.mark))
+            .map(|pruned| item(&self.ns, &pruned.snapshot, pruned.verdict, false))
             .collect())
     }
 }
@@ -175,24 +187,26 @@ fn prune(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     reach.check_group(&datastore, &ns, &group)?;
     let keep = keep_options(params)?;
     if params.bool("dry-run", false) {
+        let reasons = params.bool("reasons", false);
         let selection = datastore
             .prune_selection(&ns, &group, &keep, &TimeZone::system())
             .map_err(not_found)?;
         return Reply::data(
             &selection
                 .iter()
-                .map(|(snapshot, mark)| item(&ns, snapshot, *mark))
+                .map(|(snapshot, verdict)| item(&ns, snapshot, *verdict, reasons))
                 .collect::<Vec<_>>(),
         );
     }
     let spec =
         TaskSpec::new("prune", format!("{store}:{ns}:{group}"), context.auth_id()?).on(&datastore);
+    let options = option_text(None, None, &keep);
     let work = GroupPrune {
         datastore,
         ns,
         group,
         keep,
-        options: option_text(params),
+        options,
     };
     let (sender, result) = mpsc::sync_channel(1);
     let upid = context.server().tasks().spawn_thread(spec, move |task| {
@@ -238,12 +252,12 @@ fn prune_datastore(context: &RequestContext, params: &Params) -> Result<Reply, A
         }
     }
     let work = DatastorePrune {
+        options: option_text(Some(&ns), depth, &keep),
         start: ns.clone(),
         depth,
         datastore,
         groups,
         keep,
-        options: option_text(params),
         dry_run: params.bool("dry-run", false),
     };
     let spec =
@@ -256,7 +270,7 @@ fn prune_datastore(context: &RequestContext, params: &Params) -> Result<Reply, A
 }
 
 /// Pruning of many groups, as a task does it.
-struct DatastorePrune {
+pub struct DatastorePrune {
     datastore: DatastoreHandle,
     start: Namespace,
     depth: Option<usize>,
@@ -267,11 +281,41 @@ struct DatastorePrune {
 }
 
 impl DatastorePrune {
-    fn run(&self, task: &TaskContext) -> Result<(), TaskFailure> {
+    /// All groups of a namespace and of those below it, whoever owns them.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn of_all_groups(
+        datastore: DatastoreHandle,
+        ns: Namespace,
+        depth: Option<usize>,
+        keep: KeepOptions,
+    ) -> Result<Self, DatastoreError> {
+        let mut groups = Vec::new();
+        for ns in datastore.namespaces(&ns, depth)? {
+            let of_ns = datastore.groups(&ns)?;
+            groups.extend(of_ns.into_iter().map(|group| (ns.clone(), group)));
+        }
+        Ok(Self {
+            options: option_text(Some(&ns), depth, &keep),
+            start: ns,
+            depth,
+            datastore,
+            groups,
+            keep,
+            dry_run: false,
+        })
+    }
+
+    /// Does it. What cannot be removed is a warning.
+    ///
+    /// # Errors
+    /// When the task is asked to end.
+    pub fn run(&self, task: &TaskContext) -> Result<(), TaskFailure> {
         let depth = match self.depth {
             Some(0) => "non-recursive".to_owned(),
-            Some(depth) => format!("max-depth {depth}"),
-            None => "full recursion".to_owned(),
+            Some(depth) if depth < Namespace::MAX_DEPTH => format!("to depth {depth}"),
+            _ => "down to full depth".to_owned(),
         };
         task.log(format!(
             "Starting datastore prune on {}, {depth}",
@@ -281,7 +325,7 @@ impl DatastorePrune {
             task.log("(dry test run)");
         }
         if self.keep.keeps_all() {
-            task.log("No prune selection - keeping all files.");
+            task.warn("No prune selection - keeping all files.");
         } else {
             task.log(format!("retention options: {}", self.options));
         }
@@ -308,12 +352,18 @@ impl DatastorePrune {
 
     fn report(&self, ns: &Namespace, pruned: &PrunedSnapshot, task: &TaskContext) {
         let would = if self.dry_run { "would " } else { "" };
-        let what = match pruned.mark {
+        let what = match pruned.verdict.mark {
             Mark::Remove => "remove",
             Mark::Protected => "keep protected",
-            Mark::Keep | Mark::KeepPartial => "keep",
+            Mark::Keep => "keep",
+            Mark::KeepPartial => "keep partial",
         };
-        task.log(format!("{would}{what} {}", pruned.snapshot));
+        let why = if self.dry_run {
+            format!(" ({})", pruned.verdict.reason)
+        } else {
+            String::new()
+        };
+        task.log(format!("{would}{what} {}{why}", pruned.snapshot));
         warn_if_kept(&self.datastore, ns, pruned, task);
     }
 }

@@ -236,6 +236,28 @@ impl Verification {
     }
 }
 
+/// Verifies all groups of a namespace and of those below it, whoever owns them: the work of a job.
+pub fn verify_groups(
+    datastore: DatastoreHandle,
+    ns: &Namespace,
+    depth: Option<usize>,
+    age: VerifyAge,
+    task: &TaskContext,
+) -> Result<(), TaskFailure> {
+    let mut groups = Vec::new();
+    for ns in datastore.namespaces(ns, depth)? {
+        let of_ns = datastore.groups(&ns)?;
+        groups.extend(of_ns.into_iter().map(|group| (ns.clone(), group)));
+    }
+    let scope = Scope::Groups(groups);
+    Verification {
+        datastore,
+        scope,
+        age,
+    }
+    .run(task)
+}
+
 /// Verifies one snapshot now, whatever is known of it: the work of a task.
 pub fn verify_new(
     datastore: DatastoreHandle,

@@ -1,0 +1,72 @@
+//! Jobs: what the server does by a schedule or on demand, and when it did it last.
+//!
+//! A job is a configured garbage collection, prune or verification. Its runs are tasks. What is known of the last run lies
+//! in a state file of stock form, and a lock beside it keeps a job from running twice at the same time, in whichever
+//! process.
+
+mod runner;
+mod scheduler;
+mod state;
+mod status;
+mod timer;
+
+use std::fmt;
+
+pub use runner::{StartError, start};
+pub use state::{JobLock, JobResult, JobState, JobStateError, JobStates};
+pub use status::JobStatus;
+pub use timer::Timer;
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobKind {
+    /// Garbage collection of a datastore; its id is the datastore's name.
+    GarbageCollection,
+    /// Removal of old snapshots.
+    Prune,
+    /// Verification of snapshots.
+    Verify,
+}
+
+impl JobKind {
+    /// The type of its tasks, which is also part of the name of its state file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GarbageCollection => "garbage_collection",
+            Self::Prune => "prunejob",
+            Self::Verify => "verificationjob",
+        }
+    }
+}
+
+/// A job by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId {
+    /// What it does.
+    pub kind: JobKind,
+    /// Its id in the configuration, which is a safe id.
+    pub id: String,
+}
+
+impl JobId {
+    /// The job `id` of a kind.
+    pub fn new(kind: JobKind, id: impl Into<String>) -> Self {
+        Self {
+            kind,
+            id: id.into(),
+        }
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            JobKind::GarbageCollection => {
+                return write!(f, "garbage collection of datastore '{}'", self.id);
+            }
+            JobKind::Prune => "prune",
+            JobKind::Verify => "verify",
+        };
+        write!(f, "{kind} job '{}'", self.id)
+    }
+}

@@ -1,0 +1,215 @@
+//! Starting a job: its lock, its task, and the note of how that ended.
+
+use std::sync::Arc;
+
+use backstop_datastore::{DatastoreError, VerifyAge};
+use backstop_types::record::{PruneJobConfig, VerifyJobConfig};
+use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upid};
+
+use super::state::JobResult;
+use super::{JobId, JobKind, JobLock, JobState, JobStateError};
+use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_groups};
+use crate::config::{ConfigError, jobs};
+use crate::datastores::{DatastoreHandle, LookupError};
+use crate::server::Server;
+use crate::task::{TaskContext, TaskError, TaskFailure, TaskSpec};
+
+/// Why a job was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such job.
+    #[error("no such {kind} '{id}'")]
+    Unknown {
+        /// The type of its section in the configuration.
+        kind: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// It runs already, which ends by itself.
+    #[error("{job} is running already; wait for its end, or stop its task first")]
+    Running {
+        /// The job.
+        job: JobId,
+    },
+    /// The same for a garbage collection, in the words that clients know.
+    #[error(transparent)]
+    Datastore(#[from] DatastoreError),
+    /// The datastore is not there, or its maintenance mode forbids it.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configuration of the job makes no sense.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Its state file or lock cannot be used.
+    #[error(transparent)]
+    State(#[from] JobStateError),
+    /// Its task cannot be started.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+impl StartError {
+    /// Whether there is nothing to do but to wait for the end of a run.
+    pub fn is_running(&self) -> bool {
+        matches!(
+            self,
+            Self::Running { .. } | Self::Datastore(DatastoreError::GarbageCollectionRunning)
+        )
+    }
+}
+
+/// What a run does.
+enum Work {
+    GarbageCollection,
+    Prune(PruneJobConfig),
+    Verify(VerifyJobConfig),
+}
+
+/// A run that can begin.
+struct Run {
+    work: Work,
+    datastore: DatastoreHandle,
+}
+
+/// Starts a job for `caller`, by its `schedule` or, without one, on demand. Returns its task, which is not waited for.
+/// Blocking.
+///
+/// # Errors
+/// When it runs already, or cannot be started; then there is no task.
+pub fn start(
+    server: &Arc<Server>,
+    job: &JobId,
+    caller: &AuthId,
+    schedule: Option<&str>,
+) -> Result<Upid, StartError> {
+    let run = Run::prepare(server, job)?;
+    let states = server.job_states();
+    let Some(lock) = states.lock(job)? else {
+        return Err(match job.kind {
+            JobKind::GarbageCollection => DatastoreError::GarbageCollectionRunning.into(),
+            JobKind::Prune | JobKind::Verify => StartError::Running { job: job.clone() },
+        });
+    };
+    let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
+    let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
+    let upid = server
+        .tasks()
+        .spawn_thread(spec, move |task| run.run(&own, schedule.as_deref(), task))?;
+    let started = JobState::Started { upid: upid.clone() };
+    if let Err(err) = states.store(job, &started) {
+        tracing::error!(%job, %err, "a run of this job is not noted");
+    }
+    let end = note_end(Arc::clone(server), job.clone(), upid.clone(), lock);
+    server.runtimes().data.spawn(end);
+    Ok(upid)
+}
+
+/// Waits for the end of a run, notes it, and gives the job free. What a server that ends does not note is found in the log
+/// of the task later.
+async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock) {
+    server.tasks().wait_for(&upid).await;
+    let note = move || {
+        let (endtime, state) = server.tasks().status(&upid);
+        let state = JobResult::new(endtime, state);
+        if let Err(err) = server.job_states().finish(&job, upid, state) {
+            tracing::error!(%job, %err, "the end of a run of this job is not noted");
+        }
+        drop(lock);
+    };
+    if let Err(err) = tokio::task::spawn_blocking(note).await {
+        tracing::error!(%err, "unable to note the end of a run");
+    }
+}
+
+impl Run {
+    fn prepare(server: &Server, job: &JobId) -> Result<Self, StartError> {
+        let lookup =
+            |store: &DatastoreName, operation| server.datastores().lookup(store, operation);
+        let unknown = |kind| StartError::Unknown {
+            kind,
+            id: job.id.clone(),
+        };
+        match job.kind {
+            JobKind::GarbageCollection => {
+                let datastore = lookup(&job.id.parse()?, Operation::Write)?;
+                if datastore.is_collecting_garbage() {
+                    return Err(DatastoreError::GarbageCollectionRunning.into());
+                }
+                let work = Work::GarbageCollection;
+                Ok(Self { work, datastore })
+            }
+            JobKind::Prune => {
+                let config =
+                    jobs::prune_job(server.config(), &job.id)?.ok_or_else(|| unknown("prune"))?;
+                let datastore = lookup(&config.store, Operation::Write)?;
+                let work = Work::Prune(config);
+                Ok(Self { work, datastore })
+            }
+            JobKind::Verify => {
+                let config = jobs::verify_job(server.config(), &job.id)?
+                    .ok_or_else(|| unknown("verification"))?;
+                let datastore = lookup(&config.store, Operation::Read)?;
+                let work = Work::Verify(config);
+                Ok(Self { work, datastore })
+            }
+        }
+    }
+
+    fn worker_id(&self, job: &JobId) -> String {
+        let store = self.datastore.name();
+        match &self.work {
+            Work::GarbageCollection => store.to_string(),
+            Work::Prune(config) => match &config.ns {
+                Some(ns) if !ns.is_root() => format!("{store}:{ns}"),
+                _ => store.to_string(),
+            },
+            Work::Verify(_) => format!("{store}:{}", job.id),
+        }
+    }
+
+    fn run(
+        self,
+        job: &JobId,
+        schedule: Option<&str>,
+        task: &TaskContext,
+    ) -> Result<(), TaskFailure> {
+        let log_trigger = || {
+            if let Some(schedule) = schedule {
+                task.log(format!("task triggered by schedule '{schedule}'"));
+            }
+        };
+        match self.work {
+            Work::GarbageCollection => {
+                task.log(format!(
+                    "starting garbage collection on store {}",
+                    self.datastore.name()
+                ));
+                log_trigger();
+                collect_garbage(&self.datastore, task)
+            }
+            Work::Prune(config) => {
+                task.log(format!("prune job '{}'", job.id));
+                log_trigger();
+                let keep = config.keep();
+                let ns = config.ns.unwrap_or_else(Namespace::root);
+                DatastorePrune::of_all_groups(self.datastore, ns, config.max_depth, keep)?.run(task)
+            }
+            Work::Verify(config) => {
+                task.log(format!(
+                    "Starting datastore verify job '{}:{}'",
+                    config.store, job.id
+                ));
+                log_trigger();
+                let age = VerifyAge {
+                    ignore_verified: config.ignore_verified,
+                    outdated_after: config.outdated_after,
+                };
+                let ns = config.ns.unwrap_or_else(Namespace::root);
+                verify_groups(self.datastore, &ns, config.max_depth, age, task)
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What lists of jobs show of their runs.
+
+use backstop_calendar::CalendarEvent;
+use backstop_types::Upid;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::scheduler::LastRun;
+use super::state::JobResult;
+use super::{JobId, JobState, JobStateError};
+use crate::server::Server;
+
+/// The last run of a job and the next one. Times are seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct JobStatus {
+    /// When it runs next; in the past if it is about to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<i64>,
+    /// How the last run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_state: Option<String>,
+    /// The task of the last run, which may be under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_upid: Option<Upid>,
+    /// When the last run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_endtime: Option<i64>,
+}
+
+impl JobStatus {
+    /// The status of a job with this schedule, if it has one that is in force. Blocking.
+    ///
+    /// # Errors
+    /// When its state file cannot be read.
+    pub fn of(server: &Server, job: &JobId, schedule: Option<&str>) -> Result<Self, JobStateError> {
+        let now = Timestamp::now().as_second();
+        let state = current(server, job, now)?;
+        let event = schedule.and_then(|text| text.parse::<CalendarEvent>().ok());
+        let reference = reference(&state, now);
+        let mut status = Self {
+            next_run: event.and_then(|event| event.next_after(reference, &TimeZone::system())),
+            ..Self::default()
+        };
+        match state {
+            JobState::Created { .. } | JobState::Unknown => {}
+            JobState::Started { upid } => status.last_run_upid = Some(upid),
+            JobState::Finished { upid, state, .. } => {
+                let (endtime, text) = state.end();
+                status.last_run_upid = Some(upid);
+                status.last_run_endtime = Some(endtime);
+                status.last_run_state = Some(text);
+            }
+        }
+        Ok(status)
+    }
+}
+
+/// The state of a job; a run whose process died has ended, and its log says how.
+fn current(server: &Server, job: &JobId, now: i64) -> Result<JobState, JobStateError> {
+    match server.job_states().load(job, now)? {
+        JobState::Started { upid } if !server.tasks().is_running(&upid) => {
+            let (endtime, state) = server.tasks().status(&upid);
+            Ok(JobState::Finished {
+                upid,
+                state: JobResult::new(endtime, state),
+                updated: None,
+            })
+        }
+        state => Ok(state),
+    }
+}
+
+/// What the schedule counts from.
+fn reference(state: &JobState, now: i64) -> i64 {
+    match state {
+        JobState::Created { time } => *time,
+        JobState::Started { upid } => upid.starttime,
+        JobState::Finished { upid, updated, .. } => updated.unwrap_or(upid.starttime),
+        JobState::Unknown => now,
+    }
+}
+
+/// What the scheduler needs to know of the last run of a job.
+///
+/// # Errors
+/// When its state file cannot be read, or written.
+pub(super) fn last_run(server: &Server, job: &JobId, now: i64) -> Result<LastRun, JobStateError> {
+    let state = current(server, job, now)?;
+    if let JobState::Started { .. } = state {
+        return Ok(LastRun::Running);
+    }
+    let reference = reference(&state, now);
+    if state == JobState::Unknown || !server.job_states().exists(job) {
+        // From now on it is known what the schedule counts from.
+        server.job_states().create(job, reference)?;
+    }
+    Ok(LastRun::At(reference))
+}

@@ -216,6 +216,10 @@ pub fn run(binary: &Path, arguments: &[String]) -> Result<()> {
         println!("  {:22} {beside}{}", row.step, stock.unwrap_or_default());
     }
     println!("  idle server            {:.0} MiB", mib(idle as f64));
+    println!(
+        "  server after all this  {:.0} MiB",
+        mib(Process(ours.pid()).memory() as f64)
+    );
     Ok(())
 }
 

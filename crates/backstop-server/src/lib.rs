@@ -16,6 +16,7 @@ pub mod http;
 pub mod jobs;
 pub mod listener;
 mod log_rotation;
+mod memory;
 pub mod metrics;
 pub mod reader_session;
 pub mod roots;

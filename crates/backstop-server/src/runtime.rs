@@ -37,6 +37,7 @@ impl Runtimes {
     /// # Errors
     /// When the system refuses threads.
     pub fn start() -> io::Result<Self> {
+        crate::memory::share_one_heap();
         let cores = available_parallelism().map_or(2, usize::from);
         let control = build("control", 2, CONTROL_BLOCKING_THREADS)?;
         let data = build("data", cores.max(2), DATA_BLOCKING_THREADS)?;

@@ -124,3 +124,55 @@ fn backups_that_wait_for_a_hanging_disk_do_not_hold_up_the_api() {
         testbed::server::succeeded(&child.wait_with_output().unwrap()).unwrap();
     }
 }
+
+/// Resident memory of a process in MiB.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kib >> 10
+}
+
+#[test]
+fn a_server_gives_the_memory_of_its_backups_back() {
+    let dir = testbed::scratch::directory().unwrap();
+    let server = ServerProcess::with_datastore(
+        Path::new(env!("CARGO_BIN_EXE_backstop")),
+        &dir.path().join("root"),
+    )
+    .unwrap();
+    let children: Vec<_> = (0..4)
+        .map(|number| {
+            let image = dir.path().join(format!("disk-{number}"));
+            tree::image(&image, number, 48).unwrap();
+            let mut spec = OsString::from("disk.img:");
+            spec.push(&image);
+            let mut command = server.command("client", "store1");
+            command
+                .arg("backup")
+                .arg(spec)
+                .args(["--backup-id", &format!("id-{number}")]);
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in children {
+        testbed::server::succeeded(&child.wait_with_output().unwrap()).unwrap();
+    }
+    // the last task may still be ending
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while resident(server.pid()) >= 64 {
+        assert!(
+            Instant::now() < deadline,
+            "{} MiB are still held",
+            resident(server.pid())
+        );
+        std::thread::yield_now();
+    }
+}

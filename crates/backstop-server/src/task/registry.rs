@@ -249,7 +249,14 @@ impl TaskRegistry {
         if let TaskState::Error(error) = &status {
             tracing::warn!(upid = %context.upid(), %error, "task failed");
         }
-        self.inner.running.lock().remove(&context.upid().task_id);
+        let idle = {
+            let mut running = self.inner.running.lock();
+            running.remove(&context.upid().task_id);
+            running.is_empty()
+        };
+        if idle {
+            crate::memory::give_back();
+        }
         if let Err(err) = self.inner.list.update(None, &|upid| self.is_running(upid)) {
             tracing::error!(upid = %context.upid(), %err, "unable to note the end of a task in the task list");
         }

@@ -92,7 +92,8 @@ impl ChunkStore {
         for prefix in 0..PREFIXES {
             make(&base.join(prefix_name(prefix)))?;
             let percent = (prefix + 1) * 100 / PREFIXES;
-            if percent != prefix * 100 / PREFIXES {
+            // The end is told by whoever called this.
+            if percent != prefix * 100 / PREFIXES && percent < 100 {
                 progress(percent);
             }
         }

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::datastore::Datastore;
 use crate::error::{DatastoreError, Result};
 use crate::gc_status;
+use crate::leftovers;
 use crate::task_log::TaskLog;
 
 /// Safety margin before the oldest writer, in seconds.
@@ -98,6 +99,7 @@ impl Datastore {
         let marked = mark::mark(self, tuning.gc_cache_capacity, log)?;
         log.info("Start GC phase2 (sweep unused chunks)");
         let swept = sweep::sweep(self, &marked.digests, cutoff, true, log)?;
+        leftovers::remove_old(&marked.leftovers, cutoff.min_atime, log);
         // Without its chunks nothing could be said of the datastore.
         self.check_present()?;
         let status = GcStatus {

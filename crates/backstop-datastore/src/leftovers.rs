@@ -13,6 +13,7 @@ use crate::datastore::Datastore;
 use crate::dir_listing;
 use crate::error::{DatastoreError, Result};
 use crate::lock_file::LockMode;
+use crate::task_log::TaskLog;
 
 const REMOVED: &str = ".removed";
 
@@ -160,6 +161,43 @@ impl Datastore {
     }
 }
 
+/// Whether a name is that of a snapshot whose removal was cut off, or of a file that was to replace another one.
+pub(crate) fn is_leftover(name: &str) -> bool {
+    let is_hidden_snapshot = name.starts_with(".2") && name.ends_with(REMOVED);
+    let suffix = name.rsplit_once(".tmp_").map(|(_, suffix)| suffix);
+    let is_temporary =
+        |suffix: &str| suffix.len() == 6 && suffix.bytes().all(|c| c.is_ascii_alphanumeric());
+    is_hidden_snapshot || suffix.is_some_and(is_temporary)
+}
+
+/// Removes leftovers. Files count only if they were last changed before `before` (Unix seconds): younger ones can belong to a
+/// write that is under way. What cannot be removed is told and tried again the next time.
+pub(crate) fn remove_old(paths: &[PathBuf], before: i64, log: &dyn TaskLog) {
+    let before = Duration::from_secs(u64::try_from(before).unwrap_or_default());
+    let mut removed = 0_u64;
+    for path in paths {
+        let done = match std::fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => remove_dir(path).map(|()| true),
+            Ok(metadata) => match metadata.modified() {
+                Ok(time) if time < SystemTime::UNIX_EPOCH + before => {
+                    dir_listing::remove_file_if_present(path).map(|()| true)
+                }
+                _ => Ok(false),
+            },
+            Err(_) => Ok(false),
+        };
+        match done {
+            Ok(done) => removed += u64::from(done),
+            Err(error) => log.warn(&error.to_string()),
+        }
+    }
+    if removed > 0 {
+        log.info(&format!(
+            "Removed {removed} leftovers of writes that were cut off"
+        ));
+    }
+}
+
 fn hidden_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}{REMOVED}"))
@@ -269,6 +307,29 @@ mod tests {
         assert_eq!(clear(), wanted, "the group held nothing else");
         assert!(!test.store.group_exists(&root(), &running.group));
         assert!(clear().is_empty(), "no such group");
+    }
+
+    #[test]
+    fn garbage_collection_removes_leftovers_but_no_write_that_is_under_way() {
+        let test = TestStore::empty();
+        let snapshot = test.backup("vm/100/2024-01-01T00:00:00Z", &[b"a"]);
+        let path = test.store.snapshot_path(&root(), &snapshot);
+        let old = path.join("index.json.tmp_aB3dE9");
+        let young = path.join("index.json.tmp_young1");
+        let other = path.join("notes.tmp_backup-of-mine");
+        for file in [&old, &young, &other] {
+            fs::write(file, "x").unwrap();
+        }
+        age(&old);
+        age(&other);
+        let half_removed = path.with_file_name(".2023-01-01T00:00:00Z.removed");
+        fs::create_dir(&half_removed).unwrap();
+        test.store
+            .collect_garbage(None, &crate::task_log::Silent)
+            .unwrap();
+        assert!(!old.exists() && !half_removed.exists());
+        assert!(young.exists() && other.exists());
+        assert!(test.store.is_finished(&root(), &snapshot));
     }
 
     #[test]

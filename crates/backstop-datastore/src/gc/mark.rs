@@ -13,8 +13,10 @@ use super::index_reader::{IndexReader, Seen, index_kind};
 use crate::datastore::Datastore;
 use crate::digest_set::{DigestSet, SortedDigests};
 use crate::error::{DatastoreError, Result};
+use crate::leftovers::is_leftover;
 use crate::move_journal;
 use crate::parallel;
+use crate::progress::Progress;
 use crate::task_log::TaskLog;
 
 /// How often a group is read again because its snapshots change, before its lock is tried.
@@ -27,6 +29,8 @@ pub(super) struct Marked {
     pub(super) digests: SortedDigests,
     /// The indexes that were read.
     pub(super) indexes: HashSet<PathBuf>,
+    /// What a crash may have left beside them.
+    pub(super) leftovers: Vec<PathBuf>,
     pub(super) index_data_bytes: u64,
     /// References to chunks that were marked already.
     pub(super) repeated: u64,
@@ -34,8 +38,8 @@ pub(super) struct Marked {
 
 /// Reads all indexes. `capacity` digests are remembered to recognise what repeats, which changes nothing but the speed.
 pub(super) fn mark(datastore: &Datastore, capacity: usize, log: &dyn TaskLog) -> Result<Marked> {
-    let mut expected = BTreeSet::new();
-    walk(datastore.path(), true, &mut expected)?;
+    let (mut expected, mut leftovers) = (BTreeSet::new(), Vec::new());
+    walk(datastore.path(), true, &mut expected, &mut leftovers)?;
     let marker = Marker {
         datastore,
         log,
@@ -43,6 +47,7 @@ pub(super) fn mark(datastore: &Datastore, capacity: usize, log: &dyn TaskLog) ->
         known: Mutex::default(),
         counts: Mutex::default(),
         total: expected.len(),
+        progress: Progress::new("index files", expected.len() as u64),
     };
     let mut groups = Vec::new();
     for namespace in datastore.namespaces(&Namespace::root(), None)? {
@@ -81,6 +86,7 @@ pub(super) fn mark(datastore: &Datastore, capacity: usize, log: &dyn TaskLog) ->
     Ok(Marked {
         digests: marker.digests.into_sorted(),
         indexes: counts.done,
+        leftovers,
         index_data_bytes: counts.index_data_bytes,
         repeated: counts.repeated,
     })
@@ -94,6 +100,7 @@ struct Marker<'a> {
     known: Mutex<HashMap<(IndexKind, Digest, u64), u64>>,
     counts: Mutex<Counts>,
     total: usize,
+    progress: Progress,
 }
 
 #[derive(Default)]
@@ -221,6 +228,7 @@ impl Marker<'_> {
 
     fn report_progress(&self, counts: &mut Counts) {
         let done = counts.done.len();
+        self.progress.tell(done as u64, self.log);
         let percent = (done * 100).checked_div(self.total).unwrap_or(100).min(100);
         if percent > counts.percent {
             counts.percent = percent;
@@ -233,7 +241,12 @@ impl Marker<'_> {
 }
 
 /// All index files below a directory, whoever put them there. Hidden entries and links are left out.
-fn walk(dir: &Path, is_root: bool, found: &mut BTreeSet<PathBuf>) -> Result<()> {
+fn walk(
+    dir: &Path,
+    is_root: bool,
+    found: &mut BTreeSet<PathBuf>,
+    leftovers: &mut Vec<PathBuf>,
+) -> Result<()> {
     let listing = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_root => return Ok(()),
         other => other.map_err(DatastoreError::io("list", dir))?,
@@ -241,6 +254,10 @@ fn walk(dir: &Path, is_root: bool, found: &mut BTreeSet<PathBuf>) -> Result<()> 
     for entry in listing {
         let entry = entry.map_err(DatastoreError::io("list", dir))?;
         let name = entry.file_name();
+        if name.to_str().is_some_and(is_leftover) {
+            leftovers.push(entry.path());
+            continue;
+        }
         if name.as_encoded_bytes().starts_with(b".") {
             continue;
         }
@@ -252,7 +269,7 @@ fn walk(dir: &Path, is_root: bool, found: &mut BTreeSet<PathBuf>) -> Result<()> 
         if kind.is_file() && index_kind(&path).is_some() {
             found.insert(path);
         } else if kind.is_dir() {
-            match walk(&path, false, found) {
+            match walk(&path, false, found, leftovers) {
                 Err(DatastoreError::Io { source, .. })
                     if is_root
                         && name == "lost+found"

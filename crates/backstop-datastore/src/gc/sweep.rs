@@ -17,6 +17,7 @@ use crate::datastore::Datastore;
 use crate::digest_set::SortedDigests;
 use crate::error::{DatastoreError, Result};
 use crate::parallel;
+use crate::progress::Progress;
 use crate::task_log::TaskLog;
 
 /// Examples of stray files that are kept for the log.
@@ -79,6 +80,7 @@ pub(super) fn sweep(
         done: AtomicUsize::new(0),
         chunks: AtomicU64::new(0),
         percent: Mutex::new(0),
+        progress: Progress::new("chunk folders", dirs.len() as u64),
     };
     let parts = parallel::each(
         parallel::disk_threads(),
@@ -161,6 +163,7 @@ struct Sweeper<'a> {
     done: AtomicUsize,
     chunks: AtomicU64,
     percent: Mutex<usize>,
+    progress: Progress,
 }
 
 impl Sweeper<'_> {
@@ -283,6 +286,7 @@ impl Sweeper<'_> {
             self.log
                 .info(&format!("processed {percent}% ({chunks} chunks)"));
         }
+        self.progress.tell(done as u64, self.log);
     }
 }
 

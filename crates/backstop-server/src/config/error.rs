@@ -11,7 +11,7 @@ use backstop_types::section_config::SectionConfigError;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file system refuses.
-    #[error("unable to {action} {path:?} - {source}")]
+    #[error("unable to {action} {path:?} - {source}{}", remedy(.source))]
     Io {
         /// What was attempted.
         action: &'static str,
@@ -115,5 +115,15 @@ impl EditError {
 impl From<backstop_types::section_config::SectionConfigError> for EditError {
     fn from(error: backstop_types::section_config::SectionConfigError) -> Self {
         Self::Config(error.into())
+    }
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space on the file system of the configuration"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
+        _ => "",
     }
 }

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     /// A file of the task lists or a task log.
-    #[error("unable to {action} {path:?} - {source}")]
+    #[error("unable to {action} {path:?} - {source}{}", remedy(.source))]
     File {
         /// What was attempted.
         action: &'static str,
@@ -61,5 +61,14 @@ impl TaskError {
             path,
             source,
         }
+    }
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space on the file system of the logs"
+        }
+        _ => "",
     }
 }

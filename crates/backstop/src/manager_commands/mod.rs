@@ -10,6 +10,7 @@ mod local_server;
 mod settings;
 mod task;
 mod user;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ pub fn program(name: String) -> Program {
             .group("prune-job", jobs::prune_commands())
             .group("task", task::commands())
             .group("user", user::commands())
+            .command("verify", verify::command())
             .group("verify-job", jobs::verify_commands())
             .command("versions", versions_command()),
         aliases: &[],

@@ -11,7 +11,7 @@ mod group;
 mod listing;
 mod map;
 mod mount;
-mod namespace;
+pub mod namespace;
 pub mod parameters;
 mod prune;
 mod restore;

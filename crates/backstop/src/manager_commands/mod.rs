@@ -7,6 +7,7 @@ mod datastore;
 mod garbage_collection;
 mod jobs;
 mod local_server;
+mod namespace;
 mod settings;
 mod task;
 mod user;
@@ -45,6 +46,7 @@ pub fn program(name: String) -> Program {
             .group("cert", cert::commands())
             .group("datastore", datastore::commands())
             .group("garbage-collection", garbage_collection::commands())
+            .group("namespace", namespace::commands())
             .group("prune-job", jobs::prune_commands())
             .group("task", task::commands())
             .group("user", user::commands())

@@ -6,7 +6,7 @@ mod file_download;
 mod garbage;
 mod listing;
 mod moves;
-mod namespaces;
+pub mod namespaces;
 mod notes;
 mod owner;
 pub mod parameters;

@@ -1,6 +1,7 @@
 //! Namespaces: listing, creating, removing.
 
-use backstop_types::record::NamespaceItem;
+use backstop_datastore::Datastore;
+use backstop_types::record::{DeleteStats, NamespaceItem};
 use backstop_types::schema::Property;
 use backstop_types::{DatastoreName, Namespace, Operation, Privileges};
 
@@ -107,19 +108,29 @@ fn create(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
         .server()
         .datastores()
         .lookup(&store, Operation::Write)?;
-    let name = params.required_text("name")?;
+    Reply::data(&create_in(&datastore, &parent, params.required_text("name")?)?)
+}
+
+/// Creates a namespace in an existing one. One that exists already is as good as a new one.
+///
+/// # Errors
+/// The parent does not exist, the name is none or lies too deep, or the disk fails.
+pub fn create_in(
+    datastore: &Datastore,
+    parent: &Namespace,
+    name: &str,
+) -> Result<Namespace, ApiError> {
     let ns = parent
         .child(name)
         .map_err(|err| ApiError::parameter("name", err.reason))?;
-    if !datastore.namespace_exists(&parent) {
+    if !datastore.namespace_exists(parent) {
         let text = format!("cannot create new namespace, parent {parent} doesn't already exists");
         return Err(ApiError::bad_request(text));
     }
-    // one that exists is as good as a new one
     if !datastore.namespace_exists(&ns) {
         datastore.create_namespace(&ns)?;
     }
-    Reply::data(&ns)
+    Ok(ns)
 }
 
 fn remove(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
@@ -129,17 +140,35 @@ fn remove(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
         .server()
         .datastores()
         .lookup(&store, Operation::Write)?;
-    if !datastore.namespace_exists(&ns) {
-        return Reply::data(&backstop_types::record::DeleteStats::default());
+    let stats = remove_from(
+        &datastore,
+        &ns,
+        params.bool("delete-groups", false),
+        params.bool("error-on-protected", true),
+    )?;
+    Reply::data(&stats)
+}
+
+/// Removes a namespace and those below it. One that does not exist is removed already.
+///
+/// # Errors
+/// Something is in use; with `must_be_complete` also when groups or protected snapshots keep some of it.
+pub fn remove_from(
+    datastore: &Datastore,
+    ns: &Namespace,
+    with_groups: bool,
+    must_be_complete: bool,
+) -> Result<DeleteStats, ApiError> {
+    if !datastore.namespace_exists(ns) {
+        return Ok(DeleteStats::default());
     }
-    let with_groups = params.bool("delete-groups", false);
-    let removal = datastore.remove_namespace(&ns, with_groups)?;
-    if !removal.complete && params.bool("error-on-protected", true) {
+    let removal = datastore.remove_namespace(ns, with_groups)?;
+    if !removal.complete && must_be_complete {
         return Err(ApiError::bad_request(if with_groups {
             "group only partially deleted due to protected snapshots"
         } else {
             "only partially deleted due to existing groups but `delete-groups` not true"
         }));
     }
-    Reply::data(&removal.stats)
+    Ok(removal.stats)
 }

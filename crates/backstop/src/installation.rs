@@ -1,5 +1,7 @@
 //! Which installation the tools work on: the stock paths, or the same below a directory of one's own.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -14,12 +16,12 @@ static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
 ///
 /// # Errors
 /// If `--root` has no value.
-pub fn take_root(words: &mut Vec<String>) -> anyhow::Result<()> {
+pub fn take_root(words: &mut Vec<OsString>) -> anyhow::Result<()> {
     let Some(first) = words.first() else {
         return Ok(());
     };
-    let root = if let Some(value) = first.strip_prefix("--root=") {
-        let value = value.to_string();
+    let root = if let Some(value) = first.as_bytes().strip_prefix(b"--root=") {
+        let value = OsStr::from_bytes(value).to_owned();
         words.remove(0);
         value
     } else if first == "--root" {

@@ -32,8 +32,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
@@ -50,13 +48,13 @@ fn main() -> ExitCode {
 
 fn run(name: String, words: Vec<OsString>) -> anyhow::Result<ExitCode> {
     if let Some(tool) = tool_called(&name) {
-        return run_tool(tool, name, text(words)?);
+        return run_tool(tool, name, words);
     }
     if words.first().is_some_and(|word| word == "demo") {
         return demo::run(words.get(1..).unwrap_or_default());
     }
-    let mut words = text(words)?;
-    match words.first().map(String::as_str) {
+    let mut words = words;
+    match words.first().map(|word| word.to_str().unwrap_or_default()) {
         None => {
             output::err(backstop_commands::OVERVIEW);
             Ok(command::failure())
@@ -85,7 +83,7 @@ fn tool_called(name: &str) -> Option<&'static str> {
     }
 }
 
-fn run_tool(tool: &str, program: String, mut words: Vec<String>) -> anyhow::Result<ExitCode> {
+fn run_tool(tool: &str, program: String, mut words: Vec<OsString>) -> anyhow::Result<ExitCode> {
     installation::take_root(&mut words)?;
     let program = match tool {
         "client" => client_commands::program(program),
@@ -93,17 +91,4 @@ fn run_tool(tool: &str, program: String, mut words: Vec<String>) -> anyhow::Resu
         _ => pxar_commands::program(program),
     };
     Ok(program.run(&words))
-}
-
-/// The words as text.
-fn text(words: Vec<OsString>) -> anyhow::Result<Vec<String>> {
-    words
-        .into_iter()
-        .map(|word| {
-            let shown = word.to_string_lossy().into_owned();
-            word.into_string()
-                .ok()
-                .with_context(|| format!("the argument {shown:?} is not valid UTF-8"))
-        })
-        .collect()
 }

@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -590,4 +591,41 @@ fn a_server_that_runs_as_root_leaves_a_datastore_to_its_owner() {
             );
         }
     }
+}
+
+#[test]
+fn paths_on_the_command_line_need_not_be_text() {
+    let world = World::new();
+    let path = |name: &[u8]| world.dir.path().join(OsStr::from_bytes(name));
+    let (source, key, target) = (path(b"so\xffurce"), path(b"k\xfeey"), path(b"ta\xfdrget"));
+    tree::mixed(&source, 1, 5, 1).unwrap();
+    let run = |words: &[&OsStr]| world.server.ok("client", words).unwrap();
+    let word = OsStr::new;
+    run(&[
+        word("key"),
+        word("create"),
+        word("--kdf"),
+        word("none"),
+        key.as_os_str(),
+    ]);
+    let mut spec = OsString::from("root.pxar:");
+    spec.push(&source);
+    let mut keyfile = OsString::from("--keyfile=");
+    keyfile.push(&key);
+    let id = word("--backup-id");
+    run(&[word("backup"), &spec, id, word("x"), &keyfile]);
+    run(&[
+        word("restore"),
+        word("host/x"),
+        word("root.pxar"),
+        target.as_os_str(),
+        &keyfile,
+    ]);
+    let aspects = Aspects {
+        ownership: false,
+        top_directory: true,
+        skip: &[],
+    };
+    let result = compare(&source, &target, aspects).unwrap();
+    assert_eq!(result.differences, Vec::<String>::new());
 }

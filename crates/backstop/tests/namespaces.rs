@@ -20,7 +20,10 @@ struct World {
 /// What a command said that must have failed without a panic.
 fn refused(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && !text.contains("panicked"), "{text}");
+    assert!(
+        !output.status.success() && !text.contains("panicked"),
+        "{text}"
+    );
     text
 }
 
@@ -100,9 +103,20 @@ impl World {
 #[test]
 fn the_tree_is_seven_levels_deep_and_goes_with_or_without_its_groups() {
     let world = World::new();
-    let levels = ["a", "a/b", "a/b/c", "a/b/c/d", "a/b/c/d/e", "a/b/c/d/e/f", "a/b/c/d/e/f/g"];
+    let levels = [
+        "a",
+        "a/b",
+        "a/b/c",
+        "a/b/c/d",
+        "a/b/c/d/e",
+        "a/b/c/d/e/f",
+        "a/b/c/d/e/f/g",
+    ];
     let missing = world.client_refused(&["namespace", "create", "a/b"]);
-    assert!(missing.contains("parent a doesn't already exists"), "{missing}");
+    assert!(
+        missing.contains("parent a doesn't already exists"),
+        "{missing}"
+    );
     for level in levels {
         world.client(&["namespace", "create", level]);
     }
@@ -118,7 +132,15 @@ fn the_tree_is_seven_levels_deep_and_goes_with_or_without_its_groups() {
     );
     world.backup("a/b/c/d/e/f/g");
     world.backup("a/b");
-    let protected = ["snapshot", "protected", "update", SNAPSHOT, "true", "--ns", "a/b"];
+    let protected = [
+        "snapshot",
+        "protected",
+        "update",
+        SNAPSHOT,
+        "true",
+        "--ns",
+        "a/b",
+    ];
     world.client(&protected);
 
     let kept = world.client_refused(&["namespace", "delete", "a"]);
@@ -134,7 +156,15 @@ fn the_tree_is_seven_levels_deep_and_goes_with_or_without_its_groups() {
         "{kept}"
     );
     assert_eq!(world.client(&["namespace", "list"]), "a\na/b\n");
-    world.client(&["snapshot", "protected", "update", SNAPSHOT, "false", "--ns", "a/b"]);
+    world.client(&[
+        "snapshot",
+        "protected",
+        "update",
+        SNAPSHOT,
+        "false",
+        "--ns",
+        "a/b",
+    ]);
     world.client(&["namespace", "delete", "a", "--delete-groups", "true"]);
     assert_eq!(world.client(&["namespace", "list"]), "");
     assert!(!world.store().join("ns").exists());
@@ -155,7 +185,10 @@ fn the_manager_keeps_the_tree_with_a_server_and_without() {
         // Once more is no error, as for the client.
         world.manager(&["namespace", "create", "store1", "a/b"]);
         let missing = world.manager_refused(&["namespace", "create", "store1", "x/y"]);
-        assert!(missing.contains("parent x doesn't already exists"), "{missing}");
+        assert!(
+            missing.contains("parent x doesn't already exists"),
+            "{missing}"
+        );
         assert_eq!(world.manager(&["namespace", "list", "store1"]), "a\na/b\n");
         assert_eq!(
             world.manager(&["namespace", "list", "store1", "a", "--max-depth", "0"]),
@@ -173,7 +206,14 @@ fn the_manager_keeps_the_tree_with_a_server_and_without() {
         fs::write(group.join("owner"), "admin@pbs\n").unwrap();
         let kept = world.manager_refused(&["namespace", "delete", "store1", "a"]);
         assert!(kept.contains("due to existing groups"), "{kept}");
-        let words = ["namespace", "delete", "store1", "a", "--delete-groups", "true"];
+        let words = [
+            "namespace",
+            "delete",
+            "store1",
+            "a",
+            "--delete-groups",
+            "true",
+        ];
         world.manager(&words);
         assert_eq!(world.manager(&["namespace", "list", "store1"]), "");
         assert!(!group.exists());
@@ -230,7 +270,14 @@ fn owners_pass_groups_to_their_tokens_and_back_and_only_administrators_to_others
     );
     assert_eq!(owner(), "bob@pbs\n");
     world.client(&change("eve@pbs"));
-    let later = ["backup", &spec, "--backup-id", "x", "--backup-time", "1700000002"];
+    let later = [
+        "backup",
+        &spec,
+        "--backup-id",
+        "x",
+        "--backup-time",
+        "1700000002",
+    ];
     let said = refused(&run(&mut bob(), &later));
     assert!(said.contains("backup owner check failed"), "{said}");
     succeeded(&run(&mut world.client_as("eve@pbs", "password1"), &later)).unwrap();
@@ -243,7 +290,13 @@ fn notes_protection_logs_and_removal_work_in_a_namespace() {
     world.backup("a");
     world.backup("");
     let on = |words: &[&'static str]| [words, &["--ns", "a"]].concat();
-    world.client(&on(&["snapshot", "notes", "update", SNAPSHOT, "first\nsecond"]));
+    world.client(&on(&[
+        "snapshot",
+        "notes",
+        "update",
+        SNAPSHOT,
+        "first\nsecond",
+    ]));
     let notes = world.client(&on(&["snapshot", "notes", "show", SNAPSHOT]));
     assert_eq!(notes, "first\nsecond\n");
     let list = world.client(&on(&["snapshot", "list", "--output-format", "json"]));

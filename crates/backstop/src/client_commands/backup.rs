@@ -22,7 +22,7 @@ use crate::output::{self, time};
 pub fn command() -> Command {
     Command::new("Back up directories, images and files of this machine.", backup)
         .argument(
-            Parameter::text(
+            Parameter::path(
                 "backupspec",
                 "What to back up: name.type:path, where type is pxar (a directory), img (a disk image), conf or log (a file).",
             )
@@ -40,7 +40,7 @@ pub fn command() -> Command {
             ),
             Parameter::integer("backup-time", "The time of the backup in seconds since 1970.", Some(1), None),
             Parameter::flag("all-file-systems", "Enter other file systems mounted in the directory.").default("false"),
-            Parameter::text("include-dev", "Also enter the file system that this path is on.").repeated().file(),
+            Parameter::path("include-dev", "Also enter the file system that this path is on.").repeated(),
             Parameter::text("exclude", "A pattern of what to leave out.").repeated(),
             Parameter::flag("skip-lost-and-found", "Leave out lost+found.").default("false"),
             Parameter::flag("skip-e2big-xattr", "Leave out extended attributes that are too big to be read.")
@@ -100,13 +100,14 @@ fn chunk_size(arguments: &Arguments) -> anyhow::Result<usize> {
 }
 
 fn tree_options(arguments: &Arguments) -> anyhow::Result<TreeOptions> {
-    let include_dev = arguments.list("include-dev");
+    let include_dev = arguments.paths("include-dev");
     let all_file_systems = arguments.flag("all-file-systems");
     if all_file_systems && !include_dev.is_empty() {
         bail!("--all-file-systems and --include-dev are mutually exclusive");
     }
     for path in include_dev {
-        std::fs::metadata(path).with_context(|| format!("unable to access '{path}'"))?;
+        std::fs::metadata(path)
+            .with_context(|| format!("unable to access '{}'", path.display()))?;
     }
     Ok(TreeOptions {
         exclude: arguments.list("exclude").to_vec(),
@@ -123,7 +124,7 @@ fn backup(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let node = node_name()?;
     let namespace = server::namespace(arguments)?;
     let snapshot = snapshot(arguments, &node)?;
-    let archives = backup_spec::read(arguments.list("backupspec"))?;
+    let archives = backup_spec::read(arguments.paths("backupspec"))?;
     let chunk_size = chunk_size(arguments)?;
     let tree = tree_options(arguments)?;
     let encryption = Encryption::choose(arguments)?;

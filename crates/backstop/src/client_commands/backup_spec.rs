@@ -1,7 +1,9 @@
 //! What to back up, as it is written on the command line: `name.type:path`.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use backstop_client::backup::{ArchiveSpec, SourceKind};
@@ -11,14 +13,16 @@ use backstop_client::backup::{ArchiveSpec, SourceKind};
 /// # Errors
 /// The sentence for the parameter error.
 pub fn check(text: &str) -> Result<(), String> {
-    match split(text) {
+    match split(OsStr::new(text)) {
         Some(_) => Ok(()),
         None => Err("value does not match the regex pattern".to_string()),
     }
 }
 
-fn split(text: &str) -> Option<(&str, SourceKind, &str)> {
-    let (name, path) = text.split_once(':')?;
+fn split(text: &OsStr) -> Option<(&str, SourceKind, &Path)> {
+    let mut parts = text.as_bytes().splitn(2, |byte| *byte == b':');
+    let name = std::str::from_utf8(parts.next()?).ok()?;
+    let path = parts.next()?;
     let (label, kind) = name.split_once('.')?;
     let kind = match kind {
         "pxar" => SourceKind::Tree,
@@ -29,46 +33,52 @@ fn split(text: &str) -> Option<(&str, SourceKind, &str)> {
     };
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     (!label.is_empty() && label.chars().all(allowed) && !path.is_empty())
-        .then_some((name, kind, path))
+        .then(|| (name, kind, Path::new(OsStr::from_bytes(path))))
 }
 
 /// Reads specifications and looks at their sources, so that nothing is begun that cannot succeed.
 ///
 /// # Errors
 /// If a source is missing or of another kind, or a name or a pipe is given twice.
-pub fn read(texts: &[String]) -> anyhow::Result<Vec<ArchiveSpec>> {
+pub fn read(texts: &[OsString]) -> anyhow::Result<Vec<ArchiveSpec>> {
     let mut specs: Vec<ArchiveSpec> = Vec::new();
-    let mut pipes: Vec<&str> = Vec::new();
+    let mut pipes: Vec<PathBuf> = Vec::new();
     for text in texts {
         let Some((name, kind, path)) = split(text) else {
-            bail!("unable to parse backup source specification '{text}'");
+            bail!(
+                "unable to parse backup source specification '{}'",
+                text.display()
+            );
         };
         if specs.iter().any(|spec| spec.name == name) {
             bail!("got target twice: '{name}'");
         }
         if look_at(path, kind)? {
-            if pipes.contains(&path) {
-                bail!("pipe '{path}' is named twice, but can be read only once");
+            if pipes.iter().any(|pipe| pipe == path) {
+                bail!(
+                    "pipe '{}' is named twice, but can be read only once",
+                    path.display()
+                );
             }
-            pipes.push(path);
+            pipes.push(path.to_path_buf());
         }
         specs.push(ArchiveSpec {
             name: name.to_string(),
             kind,
-            path: Path::new(path).to_path_buf(),
+            path: path.to_path_buf(),
         });
     }
     Ok(specs)
 }
 
 /// Checks one source; tells whether it is a pipe.
-fn look_at(path: &str, kind: SourceKind) -> anyhow::Result<bool> {
-    if path == "-" {
+fn look_at(path: &Path, kind: SourceKind) -> anyhow::Result<bool> {
+    if path == Path::new("-") {
         bail!("'-' is no source; use /dev/stdin to read standard input");
     }
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) => bail!("unable to access '{path}' - {error}"),
+        Err(error) => bail!("unable to access '{}' - {error}", path.display()),
     };
     let file_type = metadata.file_type();
     match kind {
@@ -85,7 +95,7 @@ fn look_at(path: &str, kind: SourceKind) -> anyhow::Result<bool> {
                 bail!("got unexpected file type (expected file or block device)");
             }
             if file_type.is_file() && metadata.len() == 0 {
-                bail!("got zero-sized file '{path}'");
+                bail!("got zero-sized file '{}'", path.display());
             }
             Ok(file_type.is_fifo())
         }
@@ -99,7 +109,7 @@ mod tests {
     use super::*;
 
     fn refused(texts: &[&str]) -> String {
-        let texts: Vec<String> = texts.iter().map(|text| (*text).to_string()).collect();
+        let texts: Vec<OsString> = texts.iter().map(OsString::from).collect();
         read(&texts).unwrap_err().to_string()
     }
 
@@ -160,7 +170,8 @@ mod tests {
             format!("a.pxar:{path}"),
             format!("b.img:{full}"),
             format!("c.conf:{empty}"),
-        ];
+        ]
+        .map(OsString::from);
         assert_eq!(read(&good).unwrap().len(), 3);
     }
 }

@@ -2,7 +2,7 @@
 //! that join them. Key material is never printed.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -23,11 +23,10 @@ const LIMIT: u64 = 1 << 20;
 
 /// The master key of a backup: its public half seals the encryption key into the snapshot.
 pub const MASTER_KEY: &[Parameter] = &[
-    Parameter::text(
+    Parameter::path(
         "master-pubkey-file",
         "The file with the master public key; the encryption key is sealed with it and added to the backup.",
-    )
-    .file(),
+    ),
     Parameter::integer(
         "master-pubkey-fd",
         "An open file descriptor with the master public key.",
@@ -250,9 +249,9 @@ impl UnlockedKey {
 }
 
 fn source(arguments: &Arguments, file: &str, descriptor: &str) -> anyhow::Result<Option<Source>> {
-    match (arguments.given(file), arguments.integer(descriptor)) {
+    match (arguments.given_path(file), arguments.integer(descriptor)) {
         (Some(_), Some(_)) => bail!("--{file} and --{descriptor} are mutually exclusive"),
-        (Some(path), None) => Ok(Some(Source::File(Path::new(path).to_path_buf()))),
+        (Some(path), None) => Ok(Some(Source::File(path.to_path_buf()))),
         (None, Some(number)) => Ok(Some(Source::Descriptor(
             u32::try_from(number).with_context(|| format!("bad file descriptor {number}"))?,
         ))),

@@ -25,7 +25,7 @@ pub fn command() -> Command {
     )
     .argument(GROUP_OR_SNAPSHOT)
     .argument(ARCHIVE)
-    .argument(Parameter::text("target", "The directory to mount at.").file());
+    .argument(Parameter::path("target", "The directory to mount at."));
     with_options(command)
 }
 
@@ -52,7 +52,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         bail!("use the 'map' command to map drive images");
     }
     super::parameters::archive_name(archive)?;
-    let target = directory(arguments.required("target")?)?;
+    let target = directory(arguments.required_path("target")?)?;
     mount::check_device()?;
     let readiness = if arguments.flag("verbose") {
         event_log::to_standard_error();
@@ -68,11 +68,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The directory to mount at, by a path that holds everywhere.
-fn directory(target: &str) -> anyhow::Result<PathBuf> {
-    let cannot = || format!("unable to mount at '{target}'");
-    let path = Path::new(target).canonicalize().with_context(cannot)?;
+fn directory(target: &Path) -> anyhow::Result<PathBuf> {
+    let cannot = || format!("unable to mount at '{}'", target.display());
+    let path = target.canonicalize().with_context(cannot)?;
     if !path.is_dir() {
-        bail!("unable to mount at '{target}': it is not a directory");
+        bail!("{}: it is not a directory", cannot());
     }
     Ok(path)
 }

@@ -46,7 +46,7 @@ pub const TARGET_NAMESPACE: Parameter = NAMESPACE
 
 /// The encryption key.
 pub const KEY: &[Parameter] = &[
-    Parameter::text("keyfile", "The file with the encryption key.").file(),
+    Parameter::path("keyfile", "The file with the encryption key."),
     Parameter::integer(
         "keyfd",
         "An open file descriptor with the encryption key.",

@@ -28,11 +28,10 @@ pub fn command() -> Command {
         .argument(GROUP_OR_SNAPSHOT)
         .argument(ARCHIVE)
         .argument(
-            Parameter::text(
+            Parameter::path(
                 "target",
                 "The directory or file to restore to; - for standard output, where archives of directories are not unpacked.",
-            )
-            .file(),
+            ),
         )
         .options(REPOSITORY)
         .option(NAMESPACE)
@@ -57,7 +56,7 @@ pub fn command() -> Command {
                     false => Ok(()),
                 })
                 .repeated(),
-            Parameter::text("prelude-target", "A file for the patterns that a split archive was made with.").file(),
+            Parameter::path("prelude-target", "A file for the patterns that a split archive was made with."),
         ])
 }
 
@@ -74,18 +73,19 @@ fn extract_options(arguments: &Arguments) -> ExtractOptions {
         ignore_ownership: arguments.flag("ignore-ownership"),
         ignore_permissions: arguments.flag("ignore-permissions"),
         ignore_extract_device_errors: arguments.flag("ignore-extract-device-errors"),
-        prelude_target: arguments.text("prelude-target").map(Into::into),
+        prelude_target: arguments.path("prelude-target").map(Into::into),
     }
 }
 
 fn restore(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let archive = arguments.required("archive-name")?;
-    let target = match arguments.required("target")? {
-        "-" if !arguments.list("pattern").is_empty() => {
+    let target = arguments.required_path("target")?;
+    let target = match target.to_str() {
+        Some("-") if !arguments.list("pattern").is_empty() => {
             bail!("--pattern needs a directory to restore to, not standard output")
         }
-        "-" => RestoreTarget::Stdout,
-        path => RestoreTarget::Path(path.into()),
+        Some("-") => RestoreTarget::Stdout,
+        _ => RestoreTarget::Path(target.into()),
     };
     if archive != "index.json" {
         super::parameters::archive_name(archive)?;

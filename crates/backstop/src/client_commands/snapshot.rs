@@ -102,7 +102,7 @@ fn forget_command() -> Command {
 fn upload_log_command() -> Command {
     Command::new("Add a log file to a snapshot.", upload_log)
         .argument(SNAPSHOT)
-        .argument(Parameter::text("logfile", "The log file.").file())
+        .argument(Parameter::path("logfile", "The log file."))
         .options(REPOSITORY)
         .option(NAMESPACE)
         .options(KEY)
@@ -156,7 +156,7 @@ fn forget(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn upload_log(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (namespace, snapshot) = target(arguments)?;
-    let path = arguments.required("logfile")?;
+    let path = arguments.required_path("logfile")?;
     let file = std::fs::File::open(path).with_context(|| format!("unable to open {path:?}"))?;
     let mut content = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(file, LOG_LIMIT + 1), &mut content)

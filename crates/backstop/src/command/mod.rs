@@ -9,6 +9,7 @@ pub mod usage;
 pub mod words;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use parameter::{Kind, Parameter};
@@ -218,7 +219,12 @@ impl Program {
     }
 
     /// Runs the command that `words` name. What is wrong with the words goes to standard error.
-    pub fn run(&self, words: &[String]) -> ExitCode {
+    pub fn run(&self, raw: &[OsString]) -> ExitCode {
+        let words: Vec<String> = raw
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let words = words.as_slice();
         if words.first().is_some_and(|w| w == "bashcomplete") {
             for candidate in completion::from_environment(self) {
                 output::out(&format!("{candidate}\n"));
@@ -242,7 +248,12 @@ impl Program {
                     output::out(&usage::command_help(&self.name, &path, command));
                     return ExitCode::SUCCESS;
                 }
-                match parse::parse(command, &rest) {
+                // The rest of the words is their end, which may hold what is no text.
+                let rest = raw
+                    .len()
+                    .checked_sub(rest.len())
+                    .and_then(|at| raw.get(at..));
+                match parse::parse(command, rest.unwrap_or_default()) {
                     Ok(mut arguments) => {
                         arguments.program.clone_from(&self.name);
                         report((command.action)(&arguments))

@@ -30,6 +30,9 @@ pub enum Kind {
         /// A further check.
         check: Option<Check>,
     },
+    /// A path, or something that ends in one, which passes the check. It need not be UTF-8; the check sees what is not as
+    /// replacement characters.
+    Path(Option<Check>),
     /// A whole number within the limits.
     Integer {
         /// Least value.
@@ -113,6 +116,11 @@ impl Parameter {
         )
     }
 
+    /// A path, completed with file names.
+    pub const fn path(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, help, Kind::Path(None)).file()
+    }
+
     /// A whole number.
     pub const fn integer(
         name: &'static str,
@@ -162,6 +170,9 @@ impl Parameter {
                 max,
                 check: Some(check),
             };
+        }
+        if let Kind::Path(_) = self.kind {
+            self.kind = Kind::Path(Some(check));
         }
         self
     }
@@ -229,6 +240,7 @@ impl Parameter {
                 }
                 check.map_or(Ok(()), |check| check(value))
             }
+            Kind::Path(check) => check.map_or(Ok(()), |check| check(value)),
             Kind::Integer { min, max } => {
                 let number: i64 = value
                     .parse()
@@ -268,7 +280,9 @@ impl Parameter {
     /// The description of the value for the usage text.
     pub fn value_text(&self) -> String {
         match self.kind {
-            Kind::Text { .. } | Kind::ByteSize | Kind::Schema(_) => "<string>".to_string(),
+            Kind::Text { .. } | Kind::Path(_) | Kind::ByteSize | Kind::Schema(_) => {
+                "<string>".to_string()
+            }
             Kind::Boolean => "<boolean>".to_string(),
             Kind::Choice(words) => words.join("|"),
             Kind::Integer {

@@ -1,6 +1,9 @@
 //! The rules of the command line.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use proptest::prelude::*;
@@ -101,6 +104,34 @@ fn options_take_one_or_two_dashes_and_an_equals_sign() {
     }
     let arguments = parsed(&["store1", "--exclude=a=b", "--exclude", "-", "--exclude="]).unwrap();
     assert_eq!(arguments.list("exclude"), ["a=b", "-", ""]);
+}
+
+#[test]
+fn paths_may_be_any_bytes_and_everything_else_is_text() {
+    let command = Command::new("Try the rules.", nothing)
+        .argument(Parameter::path("source", "A path.").repeated())
+        .options(&[
+            Parameter::path("keyfile", "A path."),
+            Parameter::text("name", "A text."),
+        ]);
+    let raw = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let words = [raw(b"a:/x\xff"), raw(b"--keyfile=/k\xfe=1"), raw(b"b")];
+    let arguments = parse(&command, &words).unwrap();
+    assert_eq!(arguments.paths("source"), [raw(b"a:/x\xff"), raw(b"b")]);
+    assert_eq!(
+        arguments.path("keyfile"),
+        Some(Path::new(&raw(b"/k\xfe=1")))
+    );
+    for words in [
+        [raw(b"a"), raw(b"--name"), raw(b"\xff")],
+        [raw(b"a"), raw(b"--name=\xff"), raw(b"b")],
+    ] {
+        assert_eq!(
+            parse(&command, &words).unwrap_err().to_string(),
+            "parameter verification failed - 'name': value is not valid UTF-8."
+        );
+    }
+    assert!(parse(&command, &[raw(b"a"), raw(b"--\xff=1")]).is_err());
 }
 
 #[test]

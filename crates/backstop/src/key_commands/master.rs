@@ -34,8 +34,9 @@ pub(super) fn create_command() -> Command {
 }
 
 pub(super) fn import_public_command() -> Command {
-    Command::new("Make a master public key the default one.", import_public)
-        .argument(Parameter::text("path", "The file with the master public key.").file())
+    Command::new("Make a master public key the default one.", import_public).argument(
+        Parameter::path("path", "The file with the master public key."),
+    )
 }
 
 pub(super) fn show_public_command() -> Command {
@@ -52,16 +53,8 @@ pub(super) fn import_with_command() -> Command {
         import_with,
     )
     .optional_argument(PATH)
-    .option(
-        Parameter::text("master-keyfile", "The file with the master private key.")
-            .required()
-            .file(),
-    )
-    .option(
-        Parameter::text("encrypted-keyfile", "The restored rsa-encrypted.key.")
-            .required()
-            .file(),
-    )
+    .option(Parameter::path("master-keyfile", "The file with the master private key.").required())
+    .option(Parameter::path("encrypted-keyfile", "The restored rsa-encrypted.key.").required())
     .option(KDF)
     .option(HINT)
 }
@@ -101,7 +94,7 @@ fn create(_: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn import_public(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let pem = files::read(Path::new(arguments.required("path")?))?;
+    let pem = files::read(arguments.required_path("path")?)?;
     MasterPublicKey::from_pem(&pem).context("unable to parse master public key")?;
     let target = user_files::config(DEFAULT_MASTER_KEY).context("no home directory is known")?;
     files::replace(&target, &pem)?;
@@ -110,7 +103,7 @@ fn import_public(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn show_public(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let path: PathBuf = match arguments.text("path") {
+    let path: PathBuf = match arguments.path("path") {
         Some(path) => path.into(),
         None => user_files::existing_config(DEFAULT_MASTER_KEY)
             .context("no master public key file provided and no default file found")?,
@@ -147,7 +140,7 @@ fn describe(path: &Path, pem: &[u8]) -> anyhow::Result<Value> {
 fn import_with(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let kind = kdf(arguments)?;
     let path = super::target(arguments)?;
-    if arguments.text("path").is_none() {
+    if arguments.path("path").is_none() {
         if path.exists() {
             bail!(
                 "Please remove default encryption key at {path:?} before importing to default location (or choose a non-default one)."
@@ -155,8 +148,8 @@ fn import_with(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         output::err(&format!("Importing key to default location at: {path:?}\n"));
     }
-    let sealed = files::read(Path::new(arguments.required("encrypted-keyfile")?))?;
-    let pem = files::read(Path::new(arguments.required("master-keyfile")?))?;
+    let sealed = files::read(arguments.required_path("encrypted-keyfile")?)?;
+    let pem = files::read(arguments.required_path("master-keyfile")?)?;
     let encrypted = pem.windows(9).any(|part| part == b"ENCRYPTED");
     let passphrase = match encrypted {
         true if !terminal::can_ask() => bail!("unable to read passphrase - no tty"),

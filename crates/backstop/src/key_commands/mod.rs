@@ -34,7 +34,7 @@ fn moment(value: &Value, _: &Value) -> anyhow::Result<String> {
     Ok(value.as_i64().map(time::local).unwrap_or_default())
 }
 
-const PATH: Parameter = Parameter::text("path", "The key file; without it the default key.").file();
+const PATH: Parameter = Parameter::path("path", "The key file; without it the default key.");
 
 const KDF: Parameter = Parameter::choice(
     "kdf",
@@ -78,7 +78,7 @@ pub fn commands() -> Group {
 
 /// Where a new key goes: the path of the command line, else the default place.
 fn target(arguments: &Arguments) -> anyhow::Result<PathBuf> {
-    if let Some(path) = arguments.text("path") {
+    if let Some(path) = arguments.path("path") {
         return Ok(path.into());
     }
     user_files::config(DEFAULT_KEY)
@@ -87,7 +87,7 @@ fn target(arguments: &Arguments) -> anyhow::Result<PathBuf> {
 
 /// Which existing key is meant: the path of the command line, else the default key.
 fn existing(arguments: &Arguments) -> anyhow::Result<PathBuf> {
-    if let Some(path) = arguments.text("path") {
+    if let Some(path) = arguments.path("path") {
         return Ok(path.into());
     }
     user_files::existing_config(DEFAULT_KEY)
@@ -155,7 +155,7 @@ pub fn unlock(
 fn create(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let kind = kdf(arguments)?;
     let path = target(arguments)?;
-    if arguments.text("path").is_none() {
+    if arguments.path("path").is_none() {
         output::err(&format!("creating default key at: {path:?}\n"));
     }
     let now = KeyTime::now();
@@ -169,7 +169,7 @@ fn create(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn change_passphrase(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let kind = kdf(arguments)?;
     let path = existing(arguments)?;
-    if arguments.text("path").is_none() {
+    if arguments.path("path").is_none() {
         output::err(&format!("updating default key at: {path:?}\n"));
     }
     if !terminal::can_ask() {

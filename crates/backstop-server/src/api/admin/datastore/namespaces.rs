@@ -108,7 +108,11 @@ fn create(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
         .server()
         .datastores()
         .lookup(&store, Operation::Write)?;
-    Reply::data(&create_in(&datastore, &parent, params.required_text("name")?)?)
+    Reply::data(&create_in(
+        &datastore,
+        &parent,
+        params.required_text("name")?,
+    )?)
 }
 
 /// Creates a namespace in an existing one. One that exists already is as good as a new one.

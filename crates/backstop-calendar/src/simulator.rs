@@ -190,34 +190,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_cannot_be_chosen_later() {
-        // On February 1 the weekly rule keeps January 25, which stands for January, so that January 31 goes. With all
-        // backups there at once, the monthly rule would choose it.
-        let rules = KeepOptions {
-            monthly: Some(1),
-            ..keep(1, 0, 1)
-        };
-        let end: Timestamp = "2026-02-04T00:00:00Z".parse().unwrap();
-        let schedule: CalendarEvent = "daily".parse().unwrap();
-        let simulation = simulate(&schedule, &rules, end.as_second(), 60, &TimeZone::UTC).unwrap();
-        let kept = |backups: &[SimulatedBackup]| -> Vec<String> {
-            let kept = backups.iter().filter(|backup| backup.verdict.mark.keeps());
-            kept.map(|backup| {
-                Timestamp::from_second(backup.time)
-                    .unwrap()
-                    .strftime("%m-%d")
-                    .to_string()
-            })
-            .collect()
-        };
-        let times: Vec<i64> = simulation
+    fn a_backup_goes_when_the_first_one_comes_that_makes_it_needless() {
+        let simulation = run("6,18:00", &keep(1, 1, 0), 3);
+        let lives: Vec<(i64, Option<i64>)> = simulation
             .backups
             .iter()
-            .map(|backup| backup.time)
+            .map(|backup| {
+                let end = backup.removed_at.map(|end| (end - backup.time) / 3600);
+                ((backup.time - END) / 3600, end)
+            })
             .collect();
-        let at_once = decide(&times, &rules, &TimeZone::UTC);
-        assert_eq!(kept(&simulation.backups), ["01-25", "02-01", "02-04"]);
-        assert_eq!(kept(&at_once), ["01-31", "02-01", "02-04"]);
+        // Those of the evening stand for their day until the next day has one of its own.
+        let (morning, evening) = (Some(12), Some(36));
+        assert_eq!(
+            lives,
+            [
+                (-66, evening),
+                (-54, morning),
+                (-42, evening),
+                (-30, morning),
+                (-18, None),
+                (-6, None)
+            ]
+        );
     }
 
     #[test]

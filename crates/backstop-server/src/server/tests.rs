@@ -454,8 +454,10 @@ async fn jobs_are_seen_and_changed_by_those_who_may_where_they_work() {
     let address = setting.handle.addr();
     let call = async |method: &'static str, path: &str, caller: &str, body: &'static str| {
         let path = format!("/api2/json/{path}");
+        let length = body.len().to_string();
         let headers = [
             ("Connection", "close"),
+            ("Content-Length", &length),
             ("Authorization", caller),
             ("Content-Type", "application/x-www-form-urlencoded"),
         ]

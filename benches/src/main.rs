@@ -6,9 +6,12 @@
 mod backup;
 mod bound;
 mod gc;
+mod listing;
 mod measure;
 mod options;
+mod page_cache;
 mod ping;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +27,18 @@ pub const BENCHMARKS: &[(&str, &str)] = &[
     (
         "gc",
         "garbage collection of 10^5 and 10^6 small chunks, beside one utimensat for each index entry",
+    ),
+    (
+        "listing",
+        "lists of 1,000 groups with 100 snapshots each, beside one pass over the directory",
+    ),
+    (
+        "page-cache",
+        "page cache that the server leaves filled after backup, verification and garbage collection of 2 GiB",
+    ),
+    (
+        "verify",
+        "verification, beside reading and hashing on all cores",
     ),
 ];
 
@@ -61,6 +76,15 @@ fn run() -> Result<()> {
             };
             gc::collect(dir.as_ref())
         }
+        "listing" => listing::run(&binary()?, &rest),
+        "listing-pass" => {
+            let [store] = rest.as_slice() else {
+                bail!("listing-pass needs a folder")
+            };
+            listing::pass(store.as_ref())
+        }
+        "page-cache" => page_cache::run(&binary()?, &rest),
+        "verify" => verify::run(&binary()?, &rest),
         "ping" => ping::run(&binary()?),
         other => bail!("no such benchmark: {other}"),
     }

@@ -47,6 +47,20 @@ impl Pinger {
         Ok(start.elapsed())
     }
 
+    /// Gets something as it comes over the wire, with the time until its last byte.
+    ///
+    /// # Errors
+    ///
+    /// When it is not answered.
+    pub fn fetch(&self, path: &str, params: serde_json::Value) -> Result<(Duration, Vec<u8>)> {
+        let start = Instant::now();
+        let body = self
+            .runtime
+            .block_on(self.client.download(path, params))
+            .with_context(|| format!("asking for {path}"))?;
+        Ok((start.elapsed(), body.to_vec()))
+    }
+
     /// Pings again and again, with a pause of 2 ms, as long as `more` says so. Returns the times, sorted.
     ///
     /// # Errors

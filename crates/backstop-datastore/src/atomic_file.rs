@@ -88,9 +88,9 @@ impl AtomicFile {
         }
     }
 
-    /// A second handle on the written file, which stays open after the replacement.
-    pub(crate) fn second_handle(&self) -> Option<File> {
-        self.file.as_ref().and_then(|file| file.try_clone().ok())
+    /// The file as written so far.
+    pub(crate) fn handle(&self) -> Option<&File> {
+        self.file.as_ref()
     }
 
     /// Puts the new content in place. With `sync` it has reached the disk when this returns.

@@ -6,18 +6,19 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use backstop_format::Digest;
 use backstop_format::blob::{BlobKind, DataBlob, ENCRYPTED_HEADER_SIZE, MAX_BLOB_SIZE};
 use backstop_types::SyncLevel;
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use crate::access_time;
 use crate::atomic_file::AtomicFile;
+use crate::clock;
 use crate::error::{DatastoreError, Result};
-use crate::page_cache::{self, WrittenFiles};
+use crate::page_cache::{ReadFiles, WrittenFiles};
 
 /// Name of the directory below the datastore.
 pub(crate) const CHUNKS: &str = ".chunks";
@@ -28,8 +29,6 @@ pub(crate) const PREFIXES: u32 = 1 << 16;
 /// Corrupt copies of a chunk that are kept: `.0.bad` to `.9.bad`.
 const BAD_COPIES: u8 = 10;
 const SHARDS: usize = 1024;
-/// Smaller chunks may stay in the page cache; in bytes.
-const BULK: usize = 128 << 10;
 const MAX_FILE_SIZE: u64 = (MAX_BLOB_SIZE + ENCRYPTED_HEADER_SIZE) as u64;
 
 /// What became of an inserted chunk.
@@ -39,6 +38,8 @@ pub struct InsertResult {
     pub duplicate: bool,
     /// Size of the stored file, in bytes.
     pub size: u64,
+    /// Whether the chunk had been found corrupt and set aside: all snapshots that need it are whole again.
+    pub healed: bool,
 }
 
 /// The chunks of a datastore.
@@ -147,20 +148,29 @@ impl ChunkStore {
         if let Some(stored) = self.look(&path)? {
             let keep = stored.len() == size
                 || (stored.len() > 0 && keeps_stored(digest, &path, stored.len(), blob)?);
-            if keep && touch_file(&path)? {
+            if keep && renew(&path)? {
                 return Ok(InsertResult {
                     duplicate: true,
                     size: stored.len(),
+                    healed: false,
                 });
             }
             if stored.len() == 0 {
                 tracing::warn!(chunk = %digest, "found empty chunk in store, overwriting");
             }
+            self.write(&path, blob)?;
+            return Ok(InsertResult {
+                duplicate: false,
+                size,
+                healed: false,
+            });
         }
         self.write(&path, blob)?;
         Ok(InsertResult {
             duplicate: false,
             size,
+            // Copies are numbered from zero on.
+            healed: self.look(&self.bad_path(digest, 0))?.is_some(),
         })
     }
 
@@ -189,11 +199,12 @@ impl ChunkStore {
             other => other?,
         };
         file.write(blob.raw())?;
-        let handle = file.second_handle();
-        file.commit(*self.sync_level.read() == SyncLevel::File)?;
-        if let Some(handle) = handle {
-            self.written.add(handle, blob.raw().len() as u64);
+        let size = blob.raw().len() as u64;
+        if let Some(file) = file.handle() {
+            WrittenFiles::start(file, size);
         }
+        file.commit(*self.sync_level.read() == SyncLevel::File)?;
+        self.written.add(path, size);
         Ok(())
     }
 
@@ -214,28 +225,34 @@ impl ChunkStore {
     /// # Errors
     /// [`DatastoreError::NoSuchChunk`], or the disk fails.
     pub fn read_raw(&self, digest: &Digest) -> Result<Vec<u8>> {
-        self.read_file(digest).map(|(raw, _)| raw)
+        self.read_file(digest, Vec::new()).map(|(raw, _)| raw)
     }
 
-    /// As [`load`](Self::load), leaving no trace in the page cache.
-    pub(crate) fn load_once(&self, digest: &Digest) -> Result<DataBlob> {
-        let (raw, file) = self.read_file(digest)?;
-        if raw.len() >= BULK {
-            page_cache::forget(&file);
-        }
-        DataBlob::load(raw).map_err(|source| DatastoreError::Damaged {
-            path: self.chunk_path(digest),
-            source,
-        })
+    /// As [`read_raw`](Self::read_raw) into a buffer that is used again, leaving no trace in the page cache.
+    pub(crate) fn read_once(
+        &self,
+        digest: &Digest,
+        buffer: Vec<u8>,
+        read: &ReadFiles,
+    ) -> Result<Vec<u8>> {
+        let (raw, file) = self.read_file(digest, buffer)?;
+        read.add(file);
+        Ok(raw)
     }
 
-    fn read_file(&self, digest: &Digest) -> Result<(Vec<u8>, File)> {
+    /// The inode number of a chunk's file, which tells roughly where it is on the disk. `None`: there is none.
+    pub(crate) fn inode(&self, digest: &Digest) -> Option<u64> {
+        let metadata = std::fs::symlink_metadata(self.chunk_path(digest)).ok()?;
+        Some(metadata.ino())
+    }
+
+    fn read_file(&self, digest: &Digest, mut raw: Vec<u8>) -> Result<(Vec<u8>, File)> {
         let path = self.chunk_path(digest);
         let opened = File::options()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path);
-        let mut file = match opened {
+        let file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.check_present()?;
                 return Err(DatastoreError::NoSuchChunk { digest: *digest });
@@ -252,11 +269,18 @@ impl ChunkStore {
                 reason: format!("no chunk has {size} bytes"),
             });
         }
-        let mut raw = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        (&mut file)
-            .take(MAX_FILE_SIZE)
-            .read_to_end(&mut raw)
-            .map_err(DatastoreError::io("read chunk", &path))?;
+        raw.clear();
+        // One more than there should be, so that the end is seen without growing.
+        raw.reserve(usize::try_from(size).unwrap_or(0) + 1);
+        loop {
+            let count = rustix::io::retry_on_intr(|| {
+                rustix::io::read(&file, rustix::buffer::spare_capacity(&mut raw))
+            })
+            .map_err(DatastoreError::sys("read chunk", &path))?;
+            if count == 0 {
+                break;
+            }
+        }
         Ok((raw, file))
     }
 
@@ -274,7 +298,7 @@ impl ChunkStore {
     /// The disk fails.
     pub fn touch(&self, digest: &Digest) -> Result<bool> {
         let _guard = self.lock(digest);
-        touch_file(&self.chunk_path(digest))
+        renew(&self.chunk_path(digest))
     }
 
     fn bad_path(&self, digest: &Digest, copy: u8) -> PathBuf {
@@ -340,23 +364,36 @@ fn read_kind(path: &Path) -> Result<Option<BlobKind>> {
     }
 }
 
-/// Sets the access time to the present. `false`: no such file.
-fn touch_file(path: &Path) -> Result<bool> {
-    let now = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        },
-        last_modification: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-    };
-    match rustix::fs::utimensat(CWD, path, &now, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::NOENT) => Ok(false),
-        Err(error) => Err(DatastoreError::sys("renew the access time of", path)(error)),
+/// Makes a file look as if it had been used just now, so that garbage collection leaves it alone. `false`: no such file.
+///
+/// Not every file system keeps access times, or keeps them exactly, or has the right time. So the result is looked at, and if
+/// need be the modification time is set too.
+fn renew(path: &Path) -> Result<bool> {
+    let now = clock::now();
+    if !access_time::touch(path)? {
+        return Ok(false);
     }
+    for attempt in 0.. {
+        let found = match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(DatastoreError::io("look at chunk", path))?,
+        };
+        if found.atime().max(found.mtime()) >= now - access_time::EXACTNESS {
+            break;
+        }
+        if attempt > 0 {
+            return Err(DatastoreError::AccessTimes {
+                path: path.to_owned(),
+                reason: format!(
+                    "its times stay {} and {} although they were renewed",
+                    found.atime(),
+                    found.mtime()
+                ),
+            });
+        }
+        access_time::set(path, now, now)?;
+    }
+    Ok(true)
 }
 
 fn prefix_name(prefix: u32) -> String {

@@ -14,6 +14,7 @@ use crate::error::{DatastoreError, Result};
 use crate::gc_status;
 use crate::lock_file::LockFiles;
 use crate::process_lock::{LOCK_FILE, ProcessLock, WriterGuard};
+use crate::summary::Summaries;
 
 const BASE_MODE: u32 = 0o755;
 
@@ -49,6 +50,7 @@ pub struct Datastore {
     pub(crate) gc_status: RwLock<GcStatus>,
     /// Held by the running garbage collection.
     pub(crate) gc_running: Mutex<()>,
+    pub(crate) summaries: Summaries,
 }
 
 impl Datastore {
@@ -115,6 +117,7 @@ impl Datastore {
             process_lock,
             gc_status: RwLock::new(gc_status::load(path)),
             gc_running: Mutex::new(()),
+            summaries: Summaries::default(),
         }))
     }
 

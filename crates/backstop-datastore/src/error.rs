@@ -127,6 +127,14 @@ pub enum DatastoreError {
     /// A group or namespace cannot be moved.
     #[error(transparent)]
     Move(Box<MoveRefusal>),
+    /// Another datastore lies inside this one, so that it is not clear which indexes belong to which chunks.
+    #[error(
+        "Aborting GC for safety reasons: nested datastores not allowed: there is another one at {path:?}; move it elsewhere"
+    )]
+    Nested {
+        /// Directory of the other one.
+        path: PathBuf,
+    },
     /// Another garbage collection of this datastore is running.
     #[error("garbage collection already running")]
     GarbageCollectionRunning,

@@ -16,8 +16,22 @@ use crate::datastore::Datastore;
 use crate::task_log::TaskLog;
 
 pub(crate) struct TestStore {
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: TestDir,
     pub(crate) store: Arc<Datastore>,
+}
+
+/// The directory of a datastore and its locks.
+pub(crate) struct TestDir {
+    path: PathBuf,
+    /// Removed with this, unless it is somebody else's.
+    #[expect(dead_code, reason = "held for its end")]
+    own: Option<tempfile::TempDir>,
+}
+
+impl TestDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// A directory in memory where there is such a file system: removing 65 536 directories takes a busy disk minutes.
@@ -56,6 +70,21 @@ impl TestStore {
     }
 
     fn open(dir: tempfile::TempDir) -> Self {
+        Self::open_in(TestDir {
+            path: dir.path().to_owned(),
+            own: Some(dir),
+        })
+    }
+
+    /// The datastore in the directory of an earlier one.
+    pub(crate) fn reopen(dir: &Path) -> Self {
+        Self::open_in(TestDir {
+            path: dir.to_owned(),
+            own: None,
+        })
+    }
+
+    fn open_in(dir: TestDir) -> Self {
         let name = "store1".parse().unwrap();
         let store = Datastore::open(
             &name,

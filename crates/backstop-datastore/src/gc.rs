@@ -30,6 +30,9 @@ use crate::task_log::TaskLog;
 /// Safety margin before the oldest writer, in seconds.
 const WRITER_MARGIN: i64 = 300;
 
+/// Seconds by which the clock of a file server may be behind without a word.
+const CLOCK_TOLERANCE: i64 = 60;
+
 /// The times that decide over unmarked chunks, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cutoff {
@@ -83,11 +86,29 @@ impl Datastore {
         let oldest_writer = self.process_lock.oldest_writer();
         let tuning = self.tuning();
 
+        let mut behind = 0;
         if tuning.gc_atime_safety_check {
-            access_time::check(self.chunks())?;
-            log.info("Access time update check successful, proceeding with GC.");
+            let kept = access_time::check(self.chunks())?;
+            if kept.access_times {
+                log.info("Access time update check successful, proceeding with GC.");
+            } else {
+                log.warn(
+                    "The file system does not keep access times; modification times are used instead. A Proxmox Backup Server \
+                     would refuse to collect garbage here.",
+                );
+            }
+            behind = kept.behind;
         }
-        let cutoff = Cutoff::new(start, tuning.gc_atime_cutoff_minutes, oldest_writer);
+        if behind > CLOCK_TOLERANCE {
+            log.warn(&format!(
+                "The clock of the file system is {behind} seconds behind; unused chunks are kept longer by as much"
+            ));
+        }
+        let cutoff = Cutoff::new(
+            start.saturating_sub(behind),
+            tuning.gc_atime_cutoff_minutes,
+            oldest_writer.map(|oldest| oldest.saturating_sub(behind)),
+        );
         log.info(&format!(
             "Using access time cutoff {}, minimum access time is {}",
             span(tuning.gc_atime_cutoff_minutes),
@@ -207,5 +228,9 @@ fn span(minutes: u32) -> String {
     parts.join(" ")
 }
 
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,7 @@ mod prune;
 mod relocation;
 mod snapshot;
 mod snapshot_writer;
+mod summary;
 mod task_log;
 mod verify;
 
@@ -54,5 +55,6 @@ pub use prune::PrunedSnapshot;
 pub use relocation::{MoveRefusal, NamespaceMove};
 pub use snapshot::SnapshotInfo;
 pub use snapshot_writer::SnapshotWriter;
+pub use summary::Summarise;
 pub use task_log::{Silent, TaskLog};
-pub use verify::{VerifiedChunks, VerifyAge, VerifyOutcome};
+pub use verify::{VerifyAge, VerifyOutcome, VerifyRun, VerifyThreads};

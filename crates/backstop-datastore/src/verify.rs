@@ -4,15 +4,16 @@
 //! them. Encrypted chunks are checked as far as a server without the key can: their CRC and that they are encrypted.
 
 mod chunks;
+mod run;
+mod threads;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use backstop_format::blob::{DataBlob, MAX_BLOB_SIZE};
 use backstop_format::index::{AnyIndex, ChunkIndex};
 use backstop_format::manifest::{FileEntry, Manifest, VerifyResult, VerifyState};
 use backstop_format::{CryptMode, Digest};
 use backstop_types::{ArchiveKind, ArchiveName, Namespace, Snapshot, Upid};
-use parking_lot::Mutex;
 
 use crate::clock;
 use crate::datastore::Datastore;
@@ -20,6 +21,8 @@ use crate::error::{DatastoreError, Result};
 use crate::lock_file::LockMode;
 use crate::snapshot::parse_index;
 use crate::task_log::TaskLog;
+
+pub use run::{VerifyRun, VerifyThreads};
 
 /// What a verification found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +33,6 @@ pub enum VerifyOutcome {
     Failed,
     /// The snapshot is in use, or was removed meanwhile; nothing is known.
     Skipped,
-}
-
-/// What a task that verifies many snapshots has learned of chunks, so that each is read once.
-#[derive(Default)]
-pub struct VerifiedChunks {
-    good: Mutex<HashSet<Digest>>,
-    bad: Mutex<HashSet<Digest>>,
 }
 
 /// When a verified snapshot is to be verified again.
@@ -79,7 +75,7 @@ impl Datastore {
         namespace: &Namespace,
         snapshot: &Snapshot,
         upid: &str,
-        chunks: &VerifiedChunks,
+        run: &VerifyRun,
         log: &dyn TaskLog,
     ) -> Result<VerifyOutcome> {
         let name = format!("{}:{}", self.name(), self.label(namespace, snapshot));
@@ -108,7 +104,7 @@ impl Datastore {
                 return Err(DatastoreError::Aborted);
             }
             log.info(&format!("  check {}", file.filename));
-            match self.verify_file(namespace, snapshot, file, chunks, log) {
+            match self.verify_file(namespace, snapshot, file, run, log) {
                 Ok(()) => {}
                 Err(DatastoreError::Aborted) => return Err(DatastoreError::Aborted),
                 Err(error) => {
@@ -153,7 +149,7 @@ impl Datastore {
         namespace: &Namespace,
         snapshot: &Snapshot,
         file: &FileEntry,
-        chunks: &VerifiedChunks,
+        run: &VerifyRun,
         log: &dyn TaskLog,
     ) -> Result<()> {
         let path = self.snapshot_path(namespace, snapshot);
@@ -205,13 +201,8 @@ impl Datastore {
                 }
                 drop(raw);
                 let sizes = chunk_sizes(&index).map_err(wrong)?;
-                match chunks::verify(
-                    self,
-                    sizes,
-                    file.crypt_mode == CryptMode::Encrypt,
-                    chunks,
-                    log,
-                )? {
+                match chunks::verify(self, sizes, file.crypt_mode == CryptMode::Encrypt, run, log)?
+                {
                     0 => Ok(()),
                     _ => Err(wrong("chunks could not be verified".into())),
                 }

@@ -42,10 +42,10 @@ pub struct Tuning {
     pub gc_atime_cutoff_minutes: u32,
     /// How many chunks garbage collection remembers as touched; 0 for none.
     pub gc_cache_capacity: usize,
-    /// Threads that check chunks while verifying.
-    pub verification_workers: usize,
-    /// Threads that read chunks while verifying.
-    pub verification_readers: usize,
+    /// Threads that check chunks while verifying; unset: as many as suit the machine.
+    pub verification_workers: Option<usize>,
+    /// Threads that read chunks while verifying; unset: as many as suit the disk.
+    pub verification_readers: Option<usize>,
 }
 
 impl Default for Tuning {
@@ -56,8 +56,8 @@ impl Default for Tuning {
             gc_atime_safety_check: true,
             gc_atime_cutoff_minutes: 1445,
             gc_cache_capacity: 1_048_576,
-            verification_workers: 4,
-            verification_readers: 1,
+            verification_workers: None,
+            verification_readers: None,
         }
     }
 }
@@ -99,27 +99,20 @@ impl FromStr for Tuning {
             &mut tuning.gc_atime_cutoff_minutes,
         );
         take_number(&values, "gc-cache-capacity", &mut tuning.gc_cache_capacity);
-        take_number(
-            &values,
-            "default-verification-workers",
-            &mut tuning.verification_workers,
-        );
-        take_number(
-            &values,
-            "default-verification-readers",
-            &mut tuning.verification_readers,
-        );
+        tuning.verification_workers = number(&values, "default-verification-workers");
+        tuning.verification_readers = number(&values, "default-verification-readers");
         Ok(tuning)
     }
 }
 
-/// Takes a number that the schema has limited already.
+/// A number that the schema has limited already.
+fn number<T: TryFrom<u64>>(values: &Map<String, Value>, key: &str) -> Option<T> {
+    let number = values.get(key).and_then(Value::as_u64)?;
+    T::try_from(number).ok()
+}
+
 fn take_number<T: TryFrom<u64>>(values: &Map<String, Value>, key: &str, target: &mut T) {
-    let number = values
-        .get(key)
-        .and_then(Value::as_u64)
-        .and_then(|number| T::try_from(number).ok());
-    if let Some(number) = number {
+    if let Some(number) = number(values, key) {
         *target = number;
     }
 }
@@ -141,8 +134,8 @@ mod tests {
                 gc_atime_safety_check: false,
                 gc_atime_cutoff_minutes: 60,
                 gc_cache_capacity: 0,
-                verification_workers: 8,
-                verification_readers: 2,
+                verification_workers: Some(8),
+                verification_readers: Some(2),
             }
         );
     }

@@ -48,6 +48,7 @@ fn outcome(stored: Option<Vec<u8>>, new: &DataBlob) -> &'static str {
         Ok(InsertResult {
             duplicate: false,
             size,
+            ..
         }) => {
             assert_eq!((now.as_slice(), size), (new.raw(), new.raw().len() as u64));
             "written"
@@ -55,6 +56,7 @@ fn outcome(stored: Option<Vec<u8>>, new: &DataBlob) -> &'static str {
         Ok(InsertResult {
             duplicate: true,
             size,
+            ..
         }) => {
             assert_eq!(size, now.len() as u64);
             assert_eq!(Some(now), stored);
@@ -292,4 +294,28 @@ fn a_full_disk_is_reported_and_leaves_no_part_of_a_chunk() {
         .unwrap();
     result.unwrap();
     assert!(unmounted.success(), "no handle is left open");
+}
+
+#[test]
+fn a_chunk_that_was_corrupt_and_comes_again_is_said_to_be_healed() {
+    let test = TestStore::empty();
+    let digest = test.insert(b"content");
+    let chunks = test.store.chunks();
+    let blob = DataBlob::encode(b"content", None, true).unwrap();
+    assert!(!chunks.insert(&digest, &blob).unwrap().healed);
+    chunks.mark_corrupt(&digest).unwrap();
+    assert!(chunks.insert(&digest, &blob).unwrap().healed);
+    assert!(!chunks.insert(&digest, &blob).unwrap().healed);
+}
+
+#[test]
+fn a_file_system_that_has_the_wrong_time_does_not_make_used_chunks_look_old() {
+    let test = TestStore::empty();
+    let path = test.store.chunks().chunk_path(&test.insert(b"content"));
+    crate::fixture::age(&path);
+    assert!(renew(&path).unwrap());
+    let used = path.metadata().unwrap();
+    assert!(used.atime() >= clock::now() - 60);
+    assert_eq!(used.mtime(), 1_000_000_000, "access times are kept here");
+    assert!(!renew(&path.with_file_name("gone")).unwrap());
 }

@@ -88,7 +88,8 @@ pub(super) struct ChunkDir {
 impl ChunkDir {
     /// `None`: it does not exist.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        // Links are followed: chunks that somebody has moved to another disk are chunks.
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
             Ok(fd) => Ok(Some(ChunkDir {
                 fd,

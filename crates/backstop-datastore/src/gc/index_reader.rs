@@ -13,7 +13,7 @@ use backstop_format::Digest;
 use backstop_format::index::{HEADER_SIZE, IndexKind, IndexScanner};
 
 use crate::error::{DatastoreError, Result};
-use crate::page_cache;
+use crate::page_cache::ReadFiles;
 use crate::task_log::TaskLog;
 
 /// Entries of both sizes fit into it without a rest, in bytes.
@@ -55,6 +55,7 @@ pub(super) struct IndexReader {
     /// Digests that may still be remembered.
     room: usize,
     capacity: usize,
+    read: ReadFiles,
 }
 
 impl IndexReader {
@@ -65,6 +66,7 @@ impl IndexReader {
             previous: HashMap::new(),
             room: capacity,
             capacity,
+            read: ReadFiles::default(),
         }
     }
 
@@ -138,7 +140,7 @@ impl IndexReader {
                 .map_err(damaged)?;
         }
         let size = scanner.finish().map_err(damaged)?;
-        page_cache::forget(&file);
+        self.read.add(file);
         let remembered = follower.remembered;
         self.room -= remembered.len();
         self.previous.insert(name.to_owned(), remembered);

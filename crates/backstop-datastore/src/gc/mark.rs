@@ -10,6 +10,7 @@ use backstop_types::{BackupGroup, BackupTime, Namespace};
 use parking_lot::Mutex;
 
 use super::index_reader::{IndexReader, Seen, index_kind};
+use crate::chunk_store::CHUNKS;
 use crate::datastore::Datastore;
 use crate::digest_set::{DigestSet, SortedDigests};
 use crate::error::{DatastoreError, Result};
@@ -240,7 +241,8 @@ impl Marker<'_> {
     }
 }
 
-/// All index files below a directory, whoever put them there. Hidden entries and links are left out.
+/// All index files below a directory, whoever put them there. Hidden entries and links are left out; another datastore is an
+/// error.
 fn walk(
     dir: &Path,
     is_root: bool,
@@ -254,6 +256,11 @@ fn walk(
     for entry in listing {
         let entry = entry.map_err(DatastoreError::io("list", dir))?;
         let name = entry.file_name();
+        if name == CHUNKS && !is_root {
+            return Err(DatastoreError::Nested {
+                path: dir.to_owned(),
+            });
+        }
         if name.to_str().is_some_and(is_leftover) {
             leftovers.push(entry.path());
             continue;

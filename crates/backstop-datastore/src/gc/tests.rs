@@ -204,14 +204,95 @@ fn leftovers_of_crashes_go_and_foreign_files_stay() {
     let path = test.store.chunks().chunk_path(&test.insert(b"x"));
     let temporary = path.with_extension("tmp_aB3dE9");
     let foreign = path.with_file_name("README");
-    for file in [&temporary, &foreign] {
+    // A chunk in the directory of others is found by nobody, and not judged either.
+    let misplaced = path.with_file_name(Digest::of(b"misplaced").to_string());
+    let hidden = path.with_file_name(".nfs0000000000000001");
+    for file in [&temporary, &foreign, &misplaced, &hidden] {
         std::fs::write(file, "x").unwrap();
         age(file);
     }
     let young = path.with_extension("tmp_fresh1");
     std::fs::write(&young, "x").unwrap();
-    collect(&test);
-    assert!(!temporary.exists() && foreign.exists() && young.exists());
+    std::fs::create_dir(test.path().join(".chunks/saved")).unwrap();
+    let lines = Lines::default();
+    let status = test.store.collect_garbage(None, &lines).unwrap();
+    assert!(!temporary.exists() && young.exists());
+    assert!(
+        [&foreign, &misplaced, &hidden]
+            .iter()
+            .all(|file| file.exists())
+    );
+    assert_eq!((status.disk_chunks, status.removed_chunks), (1, 0));
+    let warning = "3 entries of the chunk store are no chunks and were left alone, for example";
+    assert!(
+        lines.warnings.lock()[0].starts_with(warning),
+        "{:?}",
+        lines.warnings.lock()
+    );
+}
+
+#[test]
+fn an_empty_file_in_place_of_a_chunk_is_reported() {
+    let test = TestStore::empty();
+    test.backup("vm/1/2024-01-01T00:00:00Z", &[b"used", b"good"]);
+    let path = test.store.chunks().chunk_path(&Digest::of(b"used"));
+    std::fs::write(&path, "").unwrap();
+    let lines = Lines::default();
+    test.store.collect_garbage(None, &lines).unwrap();
+    let warnings = lines.warnings.lock();
+    assert!(
+        warnings[0].starts_with("1 chunks that backups need are empty files"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn chunks_behind_a_link_are_swept_like_all_others() {
+    let test = TestStore::empty();
+    test.backup("vm/1/2024-01-01T00:00:00Z", &[b"used"]);
+    test.insert(b"garbage");
+    age_all_chunks(&test.path());
+    let elsewhere = test.dir.path().join("elsewhere");
+    std::fs::rename(test.path().join(".chunks"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, test.path().join(".chunks")).unwrap();
+    let status = collect(&test);
+    assert_eq!((status.disk_chunks, status.removed_chunks), (1, 1));
+    assert!(test.has(b"used"));
+}
+
+#[test]
+fn another_datastore_inside_stops_everything() {
+    let test = TestStore::empty();
+    test.insert(b"garbage");
+    age_all_chunks(&test.path());
+    std::fs::create_dir_all(test.path().join("vm/other/.chunks")).unwrap();
+    let error = test
+        .store
+        .collect_garbage(None, &Lines::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("Aborting GC for safety reasons: "),
+        "{error}"
+    );
+    assert!(test.has(b"garbage"));
+}
+
+#[test]
+fn indexes_with_the_same_entries_count_each_and_are_read_once() {
+    let test = TestStore::empty();
+    for day in 1..=3 {
+        test.backup(&format!("vm/1/2024-01-0{day}T00:00:00Z"), &[b"one", b"two"]);
+    }
+    test.backup("vm/2/2024-01-01T00:00:00Z", &[b"two", b"three"]);
+    age_all_chunks(&test.path());
+    let status = collect(&test);
+    assert_eq!(
+        (status.index_file_count, status.index_data_bytes),
+        (4, 3 * 6 + 8)
+    );
+    assert_eq!(status.cache_stats, Some(CacheStats { hits: 5, misses: 3 }));
+    assert_eq!((status.disk_chunks, status.removed_chunks), (3, 0));
 }
 
 #[test]
@@ -271,7 +352,7 @@ fn stock_datastores_are_counted_as_stock_counts_them() {
     }
 }
 
-fn all_indexes(test: &TestStore) -> Vec<(Snapshot, backstop_format::index::AnyIndex)> {
+pub(super) fn all_indexes(test: &TestStore) -> Vec<(Snapshot, backstop_format::index::AnyIndex)> {
     let mut found = vec![];
     for namespace in test.store.namespaces(&ROOT, None).unwrap() {
         for group in test.store.groups(&namespace).unwrap() {
@@ -291,7 +372,7 @@ fn all_indexes(test: &TestStore) -> Vec<(Snapshot, backstop_format::index::AnyIn
 
 /// One backup as a client makes it: some chunks are taken over from the previous snapshot without a look at the store, some
 /// are new, some are found in the store.
-fn run_backup(test: &TestStore, group: &BackupGroup, time: i64, round: u64) {
+pub(super) fn run_backup(test: &TestStore, group: &BackupGroup, time: i64, round: u64) {
     let (_, _lock) = match test
         .store
         .create_group_locked(&ROOT, group, &AuthId::root())

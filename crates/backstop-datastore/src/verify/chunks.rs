@@ -1,19 +1,22 @@
 //! Reading and checking many chunks at once.
 
-use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use backstop_format::Digest;
-use backstop_format::blob::DataBlob;
+use backstop_format::blob::{DataBlob, ExpectedChunk};
 use backstop_types::ChunkOrder;
 
-use super::VerifiedChunks;
+use super::VerifyRun;
 use crate::datastore::Datastore;
 use crate::error::{DatastoreError, Result};
+use crate::parallel;
 use crate::task_log::TaskLog;
 
-const MAX_THREADS: usize = 32;
+/// Chunks of which pairs are made.
+const GROUP: usize = 8;
+/// Chunks whose inode numbers one thread asks for in one go.
+const PIECE: usize = 256;
 
 /// Checks the chunks that this task has not checked yet. Returns the number of errors, which includes chunks that were found
 /// bad before.
@@ -21,41 +24,42 @@ pub(super) fn verify(
     datastore: &Datastore,
     mut chunks: Vec<(Digest, u64)>,
     encrypted: bool,
-    known: &VerifiedChunks,
+    run: &VerifyRun,
     log: &dyn TaskLog,
 ) -> Result<u64> {
     let start = Instant::now();
-    let tuning = datastore.tuning();
-    {
-        let good = known.good.lock();
-        chunks.retain(|(digest, _)| !good.contains(digest));
-    }
-    if tuning.chunk_order == ChunkOrder::Inode {
-        chunks.sort_by_cached_key(|(digest, _)| {
-            std::fs::symlink_metadata(datastore.chunks().chunk_path(digest))
-                .map_or(u64::MAX, |metadata| metadata.ino())
-        });
+    run.retain_unknown(&mut chunks, encrypted);
+    if datastore.tuning().chunk_order == ChunkOrder::Inode {
+        chunks = in_inode_order(datastore, &chunks)?;
     }
     let checker = Checker {
         datastore,
-        chunks: &chunks,
         encrypted,
-        known,
+        run,
         log,
-        next: AtomicUsize::new(0),
         read: AtomicU64::new(0),
         decoded: AtomicU64::new(0),
         errors: AtomicU64::new(0),
     };
-    let threads = tuning
-        .verification_workers
-        .clamp(1, MAX_THREADS)
-        .min(chunks.len().max(1));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| checker.run());
+    // Each thread reads and checks; the gates say how many do which at the same time.
+    let threads = run.readers + run.checkers;
+    let groups = chunks.len().div_ceil(GROUP);
+    parallel::each(threads, groups, Buffers::default, |buffers, number| {
+        // Two chunks of like length are hashed in little more time than one.
+        let mut group: Vec<_> = chunks.iter().skip(number * GROUP).take(GROUP).collect();
+        group.sort_unstable_by_key(|(_, size)| *size);
+        for pair in group.chunks(2) {
+            if log.is_aborted() {
+                return Err(DatastoreError::Aborted);
+            }
+            match pair {
+                [first, second] => checker.check_two([first, second], buffers),
+                [(digest, size), ..] => checker.check_one(digest, *size, buffers),
+                [] => {}
+            }
         }
-    });
+        Ok(())
+    })?;
     if log.is_aborted() {
         return Err(DatastoreError::Aborted);
     }
@@ -71,14 +75,31 @@ pub(super) fn verify(
     Ok(errors)
 }
 
+/// The chunks in the order of their places on the disk, as far as inode numbers tell; missing ones last.
+fn in_inode_order(datastore: &Datastore, chunks: &[(Digest, u64)]) -> Result<Vec<(Digest, u64)>> {
+    let pieces = chunks.len().div_ceil(PIECE);
+    let parts = parallel::each(
+        parallel::disk_threads(),
+        pieces,
+        Vec::new,
+        |found, number| {
+            for chunk in chunks.iter().skip(number * PIECE).take(PIECE) {
+                let inode = datastore.chunks().inode(&chunk.0).unwrap_or(u64::MAX);
+                found.push((inode, *chunk));
+            }
+            Ok(())
+        },
+    )?;
+    let mut all = parts.concat();
+    all.sort_unstable_by_key(|(inode, (digest, _))| (*inode, *digest));
+    Ok(all.into_iter().map(|(_, chunk)| chunk).collect())
+}
+
 struct Checker<'a> {
     datastore: &'a Datastore,
-    chunks: &'a [(Digest, u64)],
     encrypted: bool,
-    known: &'a VerifiedChunks,
+    run: &'a VerifyRun,
     log: &'a dyn TaskLog,
-    /// The next chunk that nobody has taken.
-    next: AtomicUsize,
     /// Bytes read from disk, and what they hold.
     read: AtomicU64,
     decoded: AtomicU64,
@@ -95,62 +116,148 @@ enum Fault {
     WrongMode(&'static str),
 }
 
+/// Memory for two chunks as they are stored, used again by each thread.
+type Buffers = [Vec<u8>; 2];
+
 impl Checker<'_> {
-    fn run(&self) {
-        while let Some((digest, size)) = self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed))
-        {
-            if self.log.is_aborted() {
-                return;
-            }
-            if self.known.bad.lock().contains(digest) {
-                self.errors.fetch_add(1, Ordering::Relaxed);
-                self.log
-                    .warn(&format!("chunk {digest} was marked as corrupt"));
-                continue;
-            }
-            // A second look: what was wrong may have been the way from the disk, or a replacement in between.
-            let outcome = match self.check(digest, *size) {
-                Err(Fault::Corrupt(_)) => self.check(digest, *size),
-                outcome => outcome,
-            };
-            match outcome {
-                Ok(()) => {
-                    self.known.good.lock().insert(*digest);
+    fn check_two(&self, pair: [&(Digest, u64); 2], buffers: &mut Buffers) {
+        let [first, second] = buffers;
+        // Pairs are for what is to be expected; everything else is looked at alone.
+        let opened = match (
+            self.open_plain(pair[0], first),
+            self.open_plain(pair[1], second),
+        ) {
+            (Some(first), Some(second)) => Some([first, second]),
+            (one, two) => {
+                for (blob, buffer) in [(one, first), (two, second)] {
+                    if let Some(blob) = blob {
+                        *buffer = blob.into_raw();
+                    }
                 }
-                Err(fault) => {
-                    self.errors.fetch_add(1, Ordering::Relaxed);
-                    self.report(digest, fault);
-                }
+                None
+            }
+        };
+        let Some(blobs) = opened else {
+            for (digest, size) in pair {
+                self.check_one(digest, *size, buffers);
+            }
+            return;
+        };
+        let good = self.run.checking.pass(|[first, second]| {
+            let expected = pair.map(|(digest, size)| ExpectedChunk {
+                digest: *digest,
+                size: *size,
+            });
+            DataBlob::open_two_chunks(
+                [&blobs[0], &blobs[1]],
+                None,
+                [&expected[0], &expected[1]],
+                [first, second],
+            )
+            .map(|outcome| outcome.is_ok())
+        });
+        for ((digest, size), (blob, good)) in pair.into_iter().zip(blobs.iter().zip(good)) {
+            if good {
+                self.count(blob.raw().len(), *size);
+                self.run.add_good(digest, *size, self.encrypted);
+            }
+        }
+        *buffers = blobs.map(DataBlob::into_raw);
+        for ((digest, size), good) in pair.into_iter().zip(good) {
+            if !good {
+                self.check_one(digest, *size, buffers);
             }
         }
     }
 
-    fn check(&self, digest: &Digest, size: u64) -> std::result::Result<(), Fault> {
+    /// An unencrypted chunk with the right CRC; `None` for all others, and those that are known to be bad.
+    fn open_plain(&self, (digest, _): &(Digest, u64), buffer: &mut Vec<u8>) -> Option<DataBlob> {
+        if self.encrypted || self.run.is_bad(digest) {
+            return None;
+        }
+        let raw = self.read(digest, buffer).ok()?;
+        let blob = DataBlob::load(raw).ok()?;
+        (!blob.is_encrypted()).then_some(blob)
+    }
+
+    fn read(&self, digest: &Digest, buffer: &mut Vec<u8>) -> Result<Vec<u8>> {
+        let raw = std::mem::take(buffer);
         let chunks = self.datastore.chunks();
-        let blob: DataBlob = chunks.load_once(digest).map_err(|error| match error {
-            DatastoreError::Damaged { .. } | DatastoreError::Invalid { .. } => {
-                Fault::Corrupt(error)
+        self.run
+            .reading
+            .pass(|()| chunks.read_once(digest, raw, &self.run.read))
+    }
+
+    fn count(&self, read: usize, decoded: u64) {
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        self.decoded.fetch_add(decoded, Ordering::Relaxed);
+    }
+
+    fn check_one(&self, digest: &Digest, size: u64, buffers: &mut Buffers) {
+        if self.run.is_bad(digest) {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+            self.log
+                .warn(&format!("chunk {digest} was marked as corrupt"));
+            return;
+        }
+        let [buffer, _] = buffers;
+        // A second look: what was wrong may have been the way from the disk, or a replacement in between.
+        let outcome = match self.check(digest, size, buffer) {
+            Err(Fault::Corrupt(_)) => {
+                // From the disk, not from memory.
+                self.run.read.clear();
+                self.check(digest, size, buffer)
             }
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(()) => self.run.add_good(digest, size, self.encrypted),
+            Err(fault) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+                self.report(digest, fault);
+            }
+        }
+    }
+
+    fn check(
+        &self,
+        digest: &Digest,
+        size: u64,
+        buffer: &mut Vec<u8>,
+    ) -> std::result::Result<(), Fault> {
+        let raw = self.read(digest, buffer).map_err(|error| match error {
+            DatastoreError::Invalid { .. } => Fault::Corrupt(error),
             error => Fault::Other(error),
         })?;
-        self.read
-            .fetch_add(blob.raw().len() as u64, Ordering::Relaxed);
-        self.decoded.fetch_add(size, Ordering::Relaxed);
-        match (self.encrypted, blob.is_encrypted()) {
-            (true, true) => Ok(()),
-            (false, false) => blob.verify_plain_chunk(digest, size).map_err(|source| {
+        self.count(raw.len(), size);
+        self.run.checking.pass(|[scratch, _]| {
+            let damaged = |source| {
                 Fault::Corrupt(DatastoreError::Damaged {
-                    path: chunks.chunk_path(digest),
+                    path: self.datastore.chunks().chunk_path(digest),
                     source,
                 })
-            }),
-            (true, false) => Err(Fault::WrongMode(
-                "chunk CryptMode None does not match index CryptMode Encrypt",
-            )),
-            (false, true) => Err(Fault::WrongMode(
-                "chunk CryptMode Encrypt does not match index CryptMode None",
-            )),
-        }
+            };
+            let blob = DataBlob::load(raw).map_err(damaged)?;
+            let expected = ExpectedChunk {
+                digest: *digest,
+                size,
+            };
+            let outcome = match (self.encrypted, blob.is_encrypted()) {
+                (true, true) => Ok(()),
+                (false, false) => blob
+                    .open_chunk(None, &expected, scratch)
+                    .map(drop)
+                    .map_err(damaged),
+                (true, false) => Err(Fault::WrongMode(
+                    "chunk CryptMode None does not match index CryptMode Encrypt",
+                )),
+                (false, true) => Err(Fault::WrongMode(
+                    "chunk CryptMode Encrypt does not match index CryptMode None",
+                )),
+            };
+            *buffer = blob.into_raw();
+            outcome
+        })
     }
 
     fn report(&self, digest: &Digest, fault: Fault) {
@@ -158,7 +265,7 @@ impl Checker<'_> {
             Fault::WrongMode(text) => self.log.warn(&format!("{text}: {digest}")),
             Fault::Other(error) => {
                 if error.is_not_found() {
-                    self.known.bad.lock().insert(*digest);
+                    self.run.add_bad(digest);
                 }
                 self.log.warn(&format!(
                     "can't verify chunk, load failed - store '{}', unable to load chunk '{digest}' - {error}",
@@ -166,7 +273,7 @@ impl Checker<'_> {
                 ));
             }
             Fault::Corrupt(error) => {
-                self.known.bad.lock().insert(*digest);
+                self.run.add_bad(digest);
                 self.log.warn(&format!(
                     "store '{}', chunk '{digest}' is corrupt - {error}",
                     self.datastore.name()

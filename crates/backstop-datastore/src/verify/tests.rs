@@ -7,11 +7,15 @@ use crate::fixture::{Lines, TestStore};
 const ROOT: Namespace = Namespace::root();
 const UPID: &str = "UPID:vm:00007067:000CF758:000000E6:6B00CC99:verify:store1:root@pam:";
 
+fn start(test: &TestStore) -> VerifyRun {
+    test.store.start_verification(VerifyThreads::default())
+}
+
 fn verify(test: &TestStore, snapshot: &Snapshot) -> (VerifyOutcome, Lines) {
     let lines = Lines::default();
     let outcome = test
         .store
-        .verify_snapshot(&ROOT, snapshot, UPID, &VerifiedChunks::default(), &lines)
+        .verify_snapshot(&ROOT, snapshot, UPID, &start(test), &lines)
         .unwrap();
     (outcome, lines)
 }
@@ -29,7 +33,7 @@ fn recorded(test: &TestStore, snapshot: &Snapshot) -> Option<VerifyResult> {
 fn everything_that_stock_servers_wrote_verifies() {
     for release in ["pbs-3.2.4", "pbs-4.2.3"] {
         let test = TestStore::stock(release);
-        let (chunks, lines) = (VerifiedChunks::default(), Lines::default());
+        let (chunks, lines) = (start(&test), Lines::default());
         let mut count = 0;
         for namespace in test.store.namespaces(&ROOT, None).unwrap() {
             for group in test.store.groups(&namespace).unwrap() {
@@ -124,7 +128,7 @@ fn chunks_found_bad_once_count_for_every_snapshot_of_the_task() {
     let first = test.backup("vm/1/2024-01-01T00:00:00Z", &[b"content"]);
     let second = test.backup("vm/2/2024-01-01T00:00:00Z", &[b"content"]);
     std::fs::remove_file(test.store.chunks().chunk_path(&Digest::of(b"content"))).unwrap();
-    let (chunks, lines) = (VerifiedChunks::default(), Lines::default());
+    let (chunks, lines) = (start(&test), Lines::default());
     for snapshot in [first, second] {
         let outcome = test
             .store
@@ -230,4 +234,73 @@ fn verified_snapshots_are_due_again_as_configured() {
     assert!(!never.is_due(&manifest) && three.is_due(&manifest));
     manifest.set_verify_state(state(0, VerifyResult::Failed).as_ref());
     assert!(never.is_due(&manifest));
+}
+
+#[test]
+fn each_chunk_is_read_once_in_a_run_whatever_number_of_indexes_name_it() {
+    let test = TestStore::empty();
+    let snapshots: Vec<Snapshot> = (1..=3)
+        .map(|day| {
+            test.backup(
+                &format!("vm/1/2024-01-0{day}T00:00:00Z"),
+                &[b"one", b"other"],
+            )
+        })
+        .collect();
+    let (run, lines) = (start(&test), Lines::default());
+    for snapshot in &snapshots {
+        let outcome = test
+            .store
+            .verify_snapshot(&ROOT, snapshot, UPID, &run, &lines)
+            .unwrap();
+        assert_eq!(outcome, VerifyOutcome::Ok);
+        // From now on nobody could read it again.
+        let path = test.store.chunks().chunk_path(&Digest::of(b"one"));
+        if path.exists() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let (outcome, _) = verify(&test, &snapshots[0]);
+    assert_eq!(outcome, VerifyOutcome::Failed, "another run reads it");
+}
+
+#[test]
+fn a_chunk_is_good_for_its_length_and_mode_alone() {
+    let test = TestStore::empty();
+    let run = start(&test);
+    let digest = Digest::of(b"x");
+    run.add_good(&digest, 5, false);
+    for (size, encrypted, left) in [(5, false, 0), (6, false, 1), (5, true, 1)] {
+        let mut chunks = vec![(digest, size)];
+        run.retain_unknown(&mut chunks, encrypted);
+        assert_eq!(chunks.len(), left, "{size} {encrypted}");
+    }
+}
+
+#[test]
+fn thread_counts_come_from_the_caller_then_the_settings_then_the_machine() {
+    let test = TestStore::empty();
+    let counts = |threads| {
+        let run = test.store.start_verification(threads);
+        (run.readers(), run.checkers())
+    };
+    let (readers, checkers) = counts(VerifyThreads::default());
+    assert!((1..=32).contains(&readers) && (1..=32).contains(&checkers));
+    let tuning = backstop_types::Tuning {
+        verification_readers: Some(3),
+        verification_workers: Some(7),
+        ..crate::fixture::tuning()
+    };
+    test.store.set_tuning(tuning).unwrap();
+    assert_eq!(counts(VerifyThreads::default()), (3, 7));
+    let asked = VerifyThreads {
+        read: Some(1),
+        verify: None,
+    };
+    assert_eq!(counts(asked), (1, 7));
+    let absurd = VerifyThreads {
+        read: Some(1000),
+        verify: Some(0),
+    };
+    assert_eq!(counts(absurd), (32, 1));
 }

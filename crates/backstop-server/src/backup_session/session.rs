@@ -164,6 +164,12 @@ impl BackupSession {
             .lock()
             .check_upload(kind, wid, u64::from(announced.size))?;
         let inserted = self.target.insert_chunk(&announced.digest, blob)?;
+        if inserted.healed {
+            self.log(format!(
+                "chunk {} was corrupt and is whole again: verify the snapshots that failed because of it",
+                announced.digest
+            ));
+        }
         let chunk = UploadedChunk {
             digest: announced.digest,
             size: announced.size,

@@ -27,18 +27,20 @@ impl Reply {
     /// # Errors
     /// When the value cannot be written as JSON, such as a map whose keys are not strings.
     pub fn data<T: Serialize + ?Sized>(value: &T) -> Result<Self, ApiError> {
-        Ok(Self::Data {
-            json: serde_json::to_vec(value)?,
+        Ok(Self::json(serde_json::to_vec(value)?))
+    }
+
+    /// A result that is JSON already.
+    pub fn json(json: Vec<u8>) -> Self {
+        Self::Data {
+            json,
             attributes: Map::new(),
-        })
+        }
     }
 
     /// No result: `"data": null`.
     pub fn null() -> Self {
-        Self::Data {
-            json: b"null".to_vec(),
-            attributes: Map::new(),
-        }
+        Self::json(b"null".to_vec())
     }
 
     /// Adds a member beside `data`. A raw response stays as it is.

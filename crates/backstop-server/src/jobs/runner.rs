@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstop_datastore::{DatastoreError, VerifyAge};
+use backstop_datastore::{DatastoreError, VerifyAge, VerifyThreads};
 use backstop_types::record::{PruneJobConfig, VerifyJobConfig};
 use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upid};
 
@@ -207,8 +207,12 @@ impl Run {
                     ignore_verified: config.ignore_verified,
                     outdated_after: config.outdated_after,
                 };
+                let threads = VerifyThreads {
+                    read: config.read_threads,
+                    verify: config.verify_threads,
+                };
                 let ns = config.ns.unwrap_or_else(Namespace::root);
-                verify_groups(self.datastore, &ns, config.max_depth, age, task)
+                verify_groups(self.datastore, &ns, config.max_depth, age, threads, task)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Lists: datastores, groups, snapshots, files of a snapshot.
 
 use backstop_datastore::SnapshotInfo;
+use backstop_format::manifest::Manifest;
 use backstop_types::record::{
     BackendType, DatastoreListItem, GroupItem, MountStatus, SnapshotItem, SnapshotVerification,
     VerifyState,
@@ -124,23 +125,26 @@ fn groups(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
         .lookup(&store, Operation::Read)?;
     let mut list = Vec::new();
     for (group, owner) in visible_groups(&datastore, &ns, &reach)? {
-        let snapshots = match datastore.snapshots(&ns, &group) {
-            Ok(snapshots) => snapshots,
+        let times = datastore.snapshot_times(&ns, &group)?;
+        // the newest finished one, or else the newest; without a look at the others
+        let snapshots = || times.iter().map(|time| group.snapshot(*time));
+        let shown = snapshots()
+            .find(|snapshot| datastore.is_finished(&ns, snapshot))
+            .or_else(|| snapshots().next());
+        let shown = match shown.map(|snapshot| datastore.snapshot_info(&ns, &snapshot)) {
+            Some(Ok(info)) => Some(info),
             // removed since it was listed
-            Err(err) if err.is_not_found() => continue,
-            Err(err) => return Err(err.into()),
+            Some(Err(err)) if err.is_not_found() => continue,
+            Some(Err(err)) => return Err(err.into()),
+            None => None,
         };
-        let shown = snapshots
-            .iter()
-            .find(|info| info.is_finished())
-            .or_else(|| snapshots.first());
         let notes = datastore.group_notes(&ns, &group).ok().flatten();
         list.push(GroupItem {
             backup_type: group.ty,
             backup_id: group.id.clone(),
-            last_backup: shown.map_or(0, |info| info.snapshot.time.epoch()),
-            backup_count: snapshots.len() as u64,
-            files: shown.map(|info| info.files.clone()).unwrap_or_default(),
+            last_backup: shown.as_ref().map_or(0, |info| info.snapshot.time.epoch()),
+            backup_count: times.len() as u64,
+            files: shown.map(|info| info.files).unwrap_or_default(),
             owner: Some(owner),
             comment: notes.as_deref().and_then(first_line),
         });
@@ -164,30 +168,38 @@ fn snapshots(context: &RequestContext, params: &Params) -> Result<Reply, ApiErro
         .server()
         .datastores()
         .lookup(&store, Operation::Read)?;
-    let mut list = Vec::new();
+    let (mut groups, mut owners) = (Vec::new(), Vec::new());
     for (group, owner) in visible_groups(&datastore, &ns, &reach)? {
-        if ty.is_some_and(|ty| ty != group.ty) || id.as_ref().is_some_and(|id| *id != group.id) {
-            continue;
-        }
-        match datastore.snapshots(&ns, &group) {
-            Ok(infos) => list.extend(
-                infos
-                    .iter()
-                    .map(|info| snapshot_item(&datastore, &ns, &owner, info)),
-            ),
-            Err(err) if err.is_not_found() => {}
-            Err(err) => return Err(err.into()),
+        if ty.is_none_or(|ty| ty == group.ty) && id.as_ref().is_none_or(|id| *id == group.id) {
+            groups.push(group);
+            owners.push(owner);
         }
     }
-    Reply::data(&list)
+    let summaries = datastore.summaries(&ns, &groups, &|info, manifest| {
+        serde_json::to_string(&snapshot_item(info, manifest)).unwrap_or_default()
+    })?;
+    let length: usize = summaries.iter().flatten().map(|item| item.len() + 64).sum();
+    let mut json = Vec::with_capacity(length);
+    json.push(b'[');
+    for (items, owner) in summaries.iter().zip(owners) {
+        let owner = serde_json::to_string(&owner)?;
+        // each is an object, which the owner completes: it can change without a trace in the snapshot's directory
+        for item in items.iter().filter_map(|item| item.strip_suffix('}')) {
+            if json.len() > 1 {
+                json.push(b',');
+            }
+            json.extend_from_slice(item.as_bytes());
+            json.extend_from_slice(b",\"owner\":");
+            json.extend_from_slice(owner.as_bytes());
+            json.push(b'}');
+        }
+    }
+    json.push(b']');
+    Ok(Reply::json(json))
 }
 
-fn snapshot_item(
-    datastore: &DatastoreHandle,
-    ns: &Namespace,
-    owner: &AuthId,
-    info: &SnapshotInfo,
-) -> SnapshotItem {
+/// A snapshot without its owner.
+fn snapshot_item(info: &SnapshotInfo, manifest: Option<(&Manifest, u64)>) -> SnapshotItem {
     let snapshot = &info.snapshot;
     let mut item = SnapshotItem {
         backup_type: snapshot.group.ty,
@@ -198,38 +210,31 @@ fn snapshot_item(
         fingerprint: None,
         files: info.files.iter().map(|name| unlisted(name)).collect(),
         size: None,
-        owner: Some(owner.clone()),
+        owner: None,
         protected: info.protected,
     };
-    if !info.is_finished() {
+    let Some((manifest, size)) = manifest else {
         return item;
-    }
-    match datastore.load_manifest(ns, snapshot) {
-        Ok((manifest, size)) => {
-            item.files = file_items(&manifest, size, &info.files);
-            item.size = Some(
-                item.files
-                    .iter()
-                    .filter_map(|file| file.size)
-                    .fold(0, u64::saturating_add),
-            );
-            item.comment = first_line(manifest.notes());
-            item.fingerprint = manifest.fingerprint().ok().flatten();
-            item.verification = manifest.verify_state().and_then(|verify| {
-                let state = match verify.state {
-                    backstop_format::manifest::VerifyResult::Ok => VerifyState::Ok,
-                    backstop_format::manifest::VerifyResult::Failed => VerifyState::Failed,
-                };
-                Some(SnapshotVerification {
-                    upid: verify.upid.parse().ok()?,
-                    state,
-                })
-            });
-        }
-        Err(err) => {
-            tracing::warn!(store = %datastore.name(), %snapshot, %err, "unable to read a manifest")
-        }
-    }
+    };
+    item.files = file_items(manifest, size, &info.files);
+    item.size = Some(
+        item.files
+            .iter()
+            .filter_map(|file| file.size)
+            .fold(0, u64::saturating_add),
+    );
+    item.comment = first_line(manifest.notes());
+    item.fingerprint = manifest.fingerprint().ok().flatten();
+    item.verification = manifest.verify_state().and_then(|verify| {
+        let state = match verify.state {
+            backstop_format::manifest::VerifyResult::Ok => VerifyState::Ok,
+            backstop_format::manifest::VerifyResult::Failed => VerifyState::Failed,
+        };
+        Some(SnapshotVerification {
+            upid: verify.upid.parse().ok()?,
+            state,
+        })
+    });
     item
 }
 

@@ -85,7 +85,7 @@ fn counts(context: &RequestContext, datastore: &DatastoreHandle) -> Result<TypeC
             {
                 continue;
             }
-            let snapshots = datastore.snapshots(&ns, &group)?.len() as u64;
+            let snapshots = datastore.snapshot_times(&ns, &group)?.len() as u64;
             if snapshots > 0 {
                 let count = by_type.entry(group.ty).or_default();
                 count.groups += 1;

@@ -1,8 +1,10 @@
 //! Starting verifications.
 
-use backstop_datastore::{VerifiedChunks, VerifyAge, VerifyOutcome};
+use backstop_datastore::{VerifyAge, VerifyOutcome, VerifyRun, VerifyThreads};
 use backstop_types::schema::Property;
-use backstop_types::{BackupGroup, BackupTime, Namespace, Operation, Privileges, Snapshot};
+use backstop_types::{
+    BackupGroup, BackupTime, BackupType, Namespace, Operation, Privileges, Snapshot,
+};
 
 use super::parameters::{
     IGNORE_VERIFIED, MAX_DEPTH, NS, OUTDATED_AFTER, READ_THREADS, SOME_ID, SOME_TIME, SOME_TYPE,
@@ -89,6 +91,9 @@ fn verify(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
                     continue;
                 };
                 for group in datastore.groups(&ns)? {
+                    if is_benchmark(&group) {
+                        continue;
+                    }
                     if reach.is_full()
                         || datastore
                             .owner(&ns, &group)
@@ -115,10 +120,19 @@ fn verify(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
         ignore_verified: params.bool("ignore-verified", true),
         outdated_after: params.integer("outdated-after"),
     };
+    let threads = |name: &str| {
+        params
+            .integer(name)
+            .and_then(|count| usize::try_from(count).ok())
+    };
     let run = Verification {
         datastore,
         scope,
         age,
+        threads: VerifyThreads {
+            read: threads("read-threads"),
+            verify: threads("verify-threads"),
+        },
     };
     let spec = TaskSpec::new(worker_type, worker_id, context.auth_id()?).on(&run.datastore);
     let upid = context
@@ -128,25 +142,44 @@ fn verify(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
     Reply::data(&upid.to_string())
 }
 
+/// The client's benchmark leaves an unfinished backup of this name behind.
+fn is_benchmark(group: &BackupGroup) -> bool {
+    group.ty == BackupType::Host && group.id.as_str() == "benchmark"
+}
+
 struct Verification {
     datastore: DatastoreHandle,
     scope: Scope,
     age: VerifyAge,
+    threads: VerifyThreads,
+}
+
+/// What came of the snapshots of a run.
+#[derive(Default)]
+struct Results {
+    failed: Vec<String>,
+    /// Snapshots of which nothing is known because they were in use.
+    in_use: usize,
 }
 
 impl Verification {
     fn run(&self, task: &TaskContext) -> Result<(), TaskFailure> {
-        let mut failed = Vec::new();
-        let chunks = VerifiedChunks::default();
+        let mut results = Results::default();
+        let run = self.datastore.start_verification(self.threads);
+        task.log(format!(
+            "using {} read and {} verify thread(s)",
+            run.readers(),
+            run.checkers()
+        ));
         match &self.scope {
             Scope::Snapshot(ns, snapshot) => {
-                self.snapshot(ns, snapshot, &chunks, task, &mut failed)?
+                self.snapshot(ns, snapshot, &run, task, &mut results)?
             }
             Scope::Groups(groups) => {
                 task.log(format!("verify datastore {}", self.datastore.name()));
                 task.log(format!("found {} groups", groups.len()));
                 for (number, (ns, group)) in groups.iter().enumerate() {
-                    self.group(ns, group, &chunks, task, &mut failed)?;
+                    self.group(ns, group, &run, task, &mut results)?;
                     let done = (number + 1) as f64 * 100.0 / groups.len() as f64;
                     task.log(format!(
                         "percentage done: {done:.2}% ({}/{} groups)",
@@ -156,11 +189,20 @@ impl Verification {
                 }
             }
         }
-        if failed.is_empty() {
+        if results.in_use > 0 {
+            task.log(format!(
+                "{} snapshots were in use and not verified",
+                results.in_use
+            ));
+        }
+        if results.failed.is_empty() {
             return Ok(());
         }
         task.log("Failed to verify the following snapshots/groups:");
-        failed.iter().for_each(|name| task.log(format!("\t{name}")));
+        results
+            .failed
+            .iter()
+            .for_each(|name| task.log(format!("\t{name}")));
         Err(TaskFailure::new(
             "verification failed - please check the log for details",
         ))
@@ -176,9 +218,9 @@ impl Verification {
         &self,
         ns: &Namespace,
         group: &BackupGroup,
-        chunks: &VerifiedChunks,
+        run: &VerifyRun,
         task: &TaskContext,
-        failed: &mut Vec<String>,
+        results: &mut Results,
     ) -> Result<(), TaskFailure> {
         let name = self.name(ns, &group.to_string());
         let snapshots = match self.datastore.snapshots(ns, group) {
@@ -188,7 +230,7 @@ impl Verification {
                 task.log(format!(
                     "verify group {name} - unable to list backups: {err}"
                 ));
-                failed.push(group.to_string());
+                results.failed.push(group.to_string());
                 return Ok(());
             }
         };
@@ -197,7 +239,7 @@ impl Verification {
             snapshots.len()
         ));
         for info in &snapshots {
-            self.snapshot(ns, &info.snapshot, chunks, task, failed)?;
+            self.snapshot(ns, &info.snapshot, run, task, results)?;
         }
         Ok(())
     }
@@ -206,9 +248,9 @@ impl Verification {
         &self,
         ns: &Namespace,
         snapshot: &Snapshot,
-        chunks: &VerifiedChunks,
+        run: &VerifyRun,
         task: &TaskContext,
-        failed: &mut Vec<String>,
+        results: &mut Results,
     ) -> Result<(), TaskFailure> {
         task.check_abort()?;
         let name = self.name(ns, &snapshot.to_string());
@@ -225,12 +267,13 @@ impl Verification {
             return Ok(());
         }
         let upid = task.upid().to_string();
-        if self
+        let outcome = self
             .datastore
-            .verify_snapshot(ns, snapshot, &upid, chunks, task)?
-            == VerifyOutcome::Failed
-        {
-            failed.push(snapshot.to_string());
+            .verify_snapshot(ns, snapshot, &upid, run, task)?;
+        match outcome {
+            VerifyOutcome::Ok => {}
+            VerifyOutcome::Failed => results.failed.push(snapshot.to_string()),
+            VerifyOutcome::Skipped => results.in_use += 1,
         }
         Ok(())
     }
@@ -242,18 +285,21 @@ pub fn verify_groups(
     ns: &Namespace,
     depth: Option<usize>,
     age: VerifyAge,
+    threads: VerifyThreads,
     task: &TaskContext,
 ) -> Result<(), TaskFailure> {
     let mut groups = Vec::new();
     for ns in datastore.namespaces(ns, depth)? {
-        let of_ns = datastore.groups(&ns)?;
-        groups.extend(of_ns.into_iter().map(|group| (ns.clone(), group)));
+        let of_ns = datastore.groups(&ns)?.into_iter();
+        let wanted = of_ns.filter(|group| !is_benchmark(group));
+        groups.extend(wanted.map(|group| (ns.clone(), group)));
     }
     let scope = Scope::Groups(groups);
     Verification {
         datastore,
         scope,
         age,
+        threads,
     }
     .run(task)
 }
@@ -270,6 +316,7 @@ pub fn verify_new(
         datastore,
         scope,
         age: VerifyAge::default(),
+        threads: VerifyThreads::default(),
     }
     .run(task)
 }

@@ -99,7 +99,7 @@ impl World {
     /// The client that makes the next snapshot of a group.
     pub fn backup(&mut self, group: &str) -> (String, Command) {
         let (snapshot, image) = self.next_image(group);
-        // The image is one chunk for the client; the tree gives it many.
+        // Two kinds of archives: chunks of fixed and of other lengths.
         let (path, tree) = (
             self.dir.path().join("disk.img"),
             self.dir.path().join("tree"),

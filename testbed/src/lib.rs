@@ -4,6 +4,7 @@
 //! It must never touch `/etc/proxmox-backup`, the user's own configuration, or a process that it did
 //! not start itself.
 
+pub mod api;
 pub mod fault_fs;
 pub mod ping;
 pub mod random;
@@ -13,6 +14,7 @@ pub mod stock;
 pub mod stock_root;
 pub mod terminal;
 pub mod tree;
+pub mod waiting_backup;
 
 #[path = "../../crates/backstop/src/server_process.rs"]
 mod server_process;

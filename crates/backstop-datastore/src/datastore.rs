@@ -208,13 +208,13 @@ fn check_empty(path: &Path) -> Result<()> {
         path: path.to_owned(),
         reason: reason.into(),
     };
+    if path.join(CHUNKS).symlink_metadata().is_ok() {
+        return Err(refuse(
+            "a chunk store exists already; reuse the datastore, or choose another directory",
+        ));
+    }
     for entry in std::fs::read_dir(path).map_err(DatastoreError::io("list", path))? {
         let name = entry.map_err(DatastoreError::io("list", path))?.file_name();
-        if name == CHUNKS {
-            return Err(refuse(
-                "a chunk store exists already; reuse the datastore, or choose another directory",
-            ));
-        }
         if !name.as_encoded_bytes().starts_with(b".") && name != "lost+found" {
             return Err(refuse("datastore path not empty"));
         }
@@ -222,25 +222,42 @@ fn check_empty(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a datastore is there, with the modes that it must have, owned by this process's user.
+/// Whether a datastore is there, with the modes that it must have and all of one owner: this process's user, or whoever
+/// owns the directory if this process is root.
 fn check_reusable(path: &Path) -> Result<()> {
+    let look = |path: &Path| {
+        let refuse = |reason: &str| DatastoreError::NotCreatable {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        std::fs::metadata(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => refuse(
+                "it does not exist, so there is no datastore to reuse; check the path, or create one without reusing",
+            ),
+            _ => DatastoreError::io("look at", path)(error),
+        })
+    };
+    let base = look(path)?;
     let user = rustix::process::geteuid().as_raw();
+    let owner = if user == 0 { base.uid() } else { user };
     let check = |path: &Path, mode: u32| {
         let refuse = |reason: String| DatastoreError::NotCreatable {
             path: path.to_owned(),
             reason,
         };
-        let metadata = std::fs::metadata(path).map_err(DatastoreError::io("look at", path))?;
+        let metadata = look(path)?;
         let found = metadata.permissions().mode() & 0o777;
         if found != mode {
             return Err(refuse(format!(
                 "its mode is {found:03o}, expected {mode:03o}; change it with chmod"
             )));
         }
-        if metadata.uid() != user && user != 0 {
+        if (metadata.uid(), metadata.gid()) != (owner, base.gid()) {
             return Err(refuse(format!(
-                "it belongs to user {}, expected {user}; change it with chown",
-                metadata.uid()
+                "it belongs to user {} and group {}, expected {owner} and {}; change it with chown",
+                metadata.uid(),
+                metadata.gid(),
+                base.gid()
             )));
         }
         Ok(())

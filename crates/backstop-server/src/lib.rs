@@ -22,6 +22,7 @@ pub mod reader_session;
 pub mod roots;
 mod rotated_log;
 pub mod router;
+pub mod rrd;
 pub mod runtime;
 pub mod server;
 pub mod session_http2;

@@ -25,6 +25,7 @@ use crate::metrics::{History, Sampler};
 use crate::roots::Roots;
 use crate::router::tree::{Tree, TreeError};
 use crate::router::{Endpoint, dispatch};
+use crate::rrd::LongHistory;
 use crate::runtime::{RuntimeHandles, Runtimes};
 use crate::task::{TaskError, TaskRegistry};
 use crate::tls::{CertificateStore, TlsError};
@@ -96,6 +97,7 @@ pub struct Server {
     datastores: DatastoreRegistry,
     chunk_gate: ChunkGate,
     metrics: Arc<History>,
+    rrd: Arc<LongHistory>,
     access_log: LineLog,
     auth_log: AuthLog,
     tree: Tree,
@@ -150,6 +152,11 @@ impl Server {
     /// What was measured lately.
     pub fn metrics(&self) -> &History {
         &self.metrics
+    }
+
+    /// What was measured over days, months and years.
+    pub fn rrd(&self) -> &LongHistory {
+        &self.rrd
     }
 
     /// The log of log-ins.
@@ -286,6 +293,9 @@ impl ServerHandle {
             server.access_log.flush();
             server.auth_log.flush();
             sampler.stop();
+            if let Err(err) = server.rrd.commit() {
+                tracing::error!(%err, "unable to write the history of what was measured");
+            }
             watcher.stop();
         })
         .await;
@@ -320,7 +330,11 @@ async fn run_with(
         administrator,
     } = prepared.map_err(io::Error::other)??;
     let watcher = Watcher::start(server.datastores.clone())?;
-    let sampler = Sampler::start(server.datastores.clone(), Arc::clone(&server.metrics))?;
+    let sampler = Sampler::start(
+        server.datastores.clone(),
+        Arc::clone(&server.metrics),
+        Arc::clone(&server.rrd),
+    )?;
     let control = server.runtimes.control.clone();
     let shutdown = watch::Sender::new(false);
     let answering = Arc::clone(&server);
@@ -398,6 +412,7 @@ fn prepare(
         datastores,
         chunk_gate: ChunkGate::new(cores),
         metrics: Arc::default(),
+        rrd: Arc::new(LongHistory::open(roots.var_lib().join("rrdb"))),
         roots,
         node,
         config,

@@ -4,16 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstop_client::connection::{ClientOptions, HttpClient};
 use serde_json::{Value, json};
+use testbed::api::Api;
 use testbed::fault_fs::{Fault, FaultFs};
 use testbed::server::{ServerProcess, succeeded};
+use testbed::waiting_backup::WaitingBackup;
 
 /// More than the server needs to give a file system up, even on a slow machine.
 const LONG: Duration = Duration::from_secs(120);
@@ -25,42 +25,6 @@ struct World {
     server: ServerProcess,
     api: Api,
     dir: tempfile::TempDir,
-}
-
-struct Api {
-    runtime: tokio::runtime::Runtime,
-    client: Arc<HttpClient>,
-}
-
-impl Api {
-    fn get(&self, path: &str) -> Result<Value, String> {
-        let got = self.runtime.block_on(self.client.get(path, json!({})));
-        got.map_err(|err| err.to_string())
-    }
-
-    fn post(&self, path: &str, parameters: Value) -> Result<Value, String> {
-        let got = self.runtime.block_on(self.client.post(path, parameters));
-        got.map_err(|err| err.to_string())
-    }
-
-    /// Asks until the answer fits.
-    fn wait(&self, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let start = Instant::now();
-        loop {
-            let answer = self.get(path).unwrap();
-            if fits(&answer) {
-                return answer;
-            }
-            assert!(start.elapsed() < LONG, "{path} still says {answer}");
-        }
-    }
-
-    /// How a task ended.
-    fn end_of(&self, upid: &str) -> String {
-        let path = format!("nodes/localhost/tasks/{upid}/status");
-        let ended = self.wait(&path, |status| status["status"] == "stopped");
-        ended["exitstatus"].as_str().unwrap().to_owned()
-    }
 }
 
 impl World {
@@ -81,23 +45,7 @@ impl World {
         fs::rename(&target, &source).unwrap();
         fs::create_dir(&target).unwrap();
         let faults = FaultFs::mount(&source, &target).unwrap();
-        let mut options = ClientOptions::new(
-            server.address.ip().to_string(),
-            server.address.port(),
-            "admin@pbs".parse().unwrap(),
-        );
-        options.secret = Some(server.password.clone());
-        options.fingerprint = Some(server.fingerprint.parse().unwrap());
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let client = runtime.block_on(HttpClient::connect(options)).unwrap();
-        let api = Api {
-            runtime,
-            client: Arc::new(client),
-        };
+        let api = Api::connect(&server).unwrap();
         let mut world = Self {
             faults,
             server,
@@ -134,7 +82,7 @@ impl World {
         succeeded(&self.backup(store, id, &self.file(id)).output()?)
     }
 
-    fn snapshots(&self, store: &str) -> Result<Vec<Value>, String> {
+    fn snapshots(&self, store: &str) -> anyhow::Result<Vec<Value>> {
         let list = self
             .api
             .get(&format!("admin/datastore/{store}/snapshots"))?;
@@ -173,7 +121,7 @@ fn a_file_system_that_fails_is_told_and_used_again_when_it_is_back() {
         world.server.wait_for_log(GONE, gone + round + 1).unwrap();
         let refused = "datastore 'away' is unavailable: ";
         for _ in 0..20 {
-            let error = world.snapshots("away").unwrap_err();
+            let error = format!("{:#}", world.snapshots("away").unwrap_err());
             assert!(error.contains(refused) && error.contains(reason), "{error}");
         }
         let error = world.back_up("away", "second").unwrap_err().to_string();
@@ -195,39 +143,17 @@ fn a_file_system_that_fails_is_told_and_used_again_when_it_is_back() {
     assert_eq!(world.lines(BACK), gone + 3);
 }
 
-/// A client that has begun a backup and waits for data.
-struct Waiting {
-    client: Child,
-    pipe: fs::File,
-}
-
-impl Waiting {
-    fn begin(world: &World) -> Self {
-        let path = world.dir.path().join("pipe");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
-        let mut command = world.server.command("client", "away");
-        command.args(["backup", &format!("data.img:{}", path.display())]);
-        command.args(["--backup-id", "waiting"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let client = command.spawn().unwrap();
-        // opening succeeds when the client opens its side
-        let pipe = fs::File::options().write(true).open(&path).unwrap();
-        Self { client, pipe }
-    }
-
-    fn end(self) -> Output {
-        drop(self.pipe);
-        self.client.wait_with_output().unwrap()
-    }
-}
-
 #[test]
 fn a_file_system_that_hangs_stops_nobody_else_and_its_tasks_end() {
     let Some(world) = World::new() else { return };
     let gone = world.lines(GONE);
-    let mut waiting = Waiting::begin(&world);
+    let pipe = world.dir.path().join("pipe");
+    let mut waiting = WaitingBackup::begin(&world.server, "away", "waiting", &pipe).unwrap();
     let active = "admin/datastore/away/active-operations";
-    world.api.wait(active, |active| active["write"] == 1);
+    world
+        .api
+        .wait(active, |active| active["write"] == 1)
+        .unwrap();
     // a verification that stands still at a chunk
     world.faults.set(Fault::HangOnChunks);
     let upid = world
@@ -239,7 +165,7 @@ fn a_file_system_that_hangs_stops_nobody_else_and_its_tasks_end() {
         .unwrap();
     world.faults.wait_for_hanging(1);
     world.faults.set(Fault::Hang);
-    waiting.pipe.write_all(&vec![7; 5 << 20]).unwrap();
+    waiting.feed(&vec![7; 5 << 20]).unwrap();
     // more calls than there are threads
     let (client, runtime) = (Arc::clone(&world.api.client), &world.api.runtime);
     let calls: Vec<_> = (0..100)
@@ -261,12 +187,12 @@ fn a_file_system_that_hangs_stops_nobody_else_and_its_tasks_end() {
             "{error}"
         );
     }
-    let end = world.api.end_of(upid.as_str().unwrap());
+    let end = world.api.end_of(&upid).unwrap();
     assert!(
         end.contains("datastore 'away' is unavailable: ") && end.contains(reason),
         "{end}"
     );
-    let output = waiting.end();
+    let output = waiting.end().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(said.contains(reason), "{said}");
@@ -279,13 +205,14 @@ fn a_file_system_that_hangs_stops_nobody_else_and_its_tasks_end() {
     // what was given up tidies up after itself: the unfinished snapshot goes, its locks are free, nothing counts as running
     world
         .api
-        .wait(active, |active| *active == json!({"read": 0, "write": 0}));
+        .wait(active, |active| *active == json!({"read": 0, "write": 0}))
+        .unwrap();
     assert_eq!(world.snapshots("away").unwrap().len(), 1);
     assert!(!world.dir.path().join("source/host/waiting").exists());
     world.back_up("away", "waiting").unwrap();
     for path in ["admin/datastore/away/verify", "admin/datastore/away/gc"] {
         let upid = world.api.post(path, json!({})).unwrap();
-        assert_eq!(world.api.end_of(upid.as_str().unwrap()), "OK", "{path}");
+        assert_eq!(world.api.end_of(&upid).unwrap(), "OK", "{path}");
     }
     assert_eq!(world.lines(GONE), gone + 1);
     assert_eq!(world.lines(BACK), gone + 1);

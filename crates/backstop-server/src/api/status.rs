@@ -5,9 +5,12 @@ mod metrics;
 use backstop_types::record::{BackendType, DatastoreConfig, DatastoreUsage, MountStatus};
 use backstop_types::{Namespace, Operation, Privileges};
 
+use jiff::Timestamp;
+
 use super::admin::datastore::reach;
 use crate::http::{ApiError, Reply};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
+use crate::rrd::{Consolidation, Timeframe, forecast};
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -44,7 +47,10 @@ fn usage_of(
         total: None,
         used: None,
         avail: None,
-        mount_status: Some(MountStatus::NonRemovable),
+        mount_status: Some(match config.backing_device {
+            Some(_) => MountStatus::NotMounted,
+            None => MountStatus::NonRemovable,
+        }),
         history: None,
         history_start: None,
         history_delta: None,
@@ -60,6 +66,9 @@ fn usage_of(
     if !granted.intersects(Privileges::DATASTORE_AUDIT.union(Privileges::DATASTORE_BACKUP)) {
         return Ok(entry);
     }
+    if config.backing_device.is_some() {
+        return Ok(entry);
+    }
     let read = || -> Result<_, ApiError> {
         let store = server.datastores().lookup(&config.name, Operation::Read)?;
         // The call is about all datastores, so it has no thread to lose to one of them.
@@ -71,9 +80,43 @@ fn usage_of(
             entry.used = Some(usage.used);
             entry.avail = Some(usage.available);
             entry.gc_status = Some(gc_status);
+            add_history(context, config, &mut entry);
         }
         // One datastore out of order must not hide the others.
         Err(err) => entry.error = Some(err.to_string()),
     }
     Ok(entry)
+}
+
+/// How full it was in the last 30 days, and when it will be full if that goes on.
+fn add_history(context: &RequestContext, config: &DatastoreConfig, entry: &mut DatastoreUsage) {
+    let extract = context.server().rrd().extract(
+        &format!("datastore/{}", config.name),
+        &["available", "used"],
+        Timeframe::MONTH,
+        Consolidation::Average,
+        Timestamp::now().as_second(),
+    );
+    let (Some(used), Some(available)) =
+        (extract.values.get("used"), extract.values.get("available"))
+    else {
+        return;
+    };
+    let share = |(used, available): (&Option<f64>, &Option<f64>)| {
+        let (used, available) = ((*used)?, (*available)?);
+        Some(used / (used + available)).filter(|share| share.is_finite())
+    };
+    let history: Vec<Option<f64>> = used.iter().zip(available).map(share).collect();
+    let times = (0..).map(|step: i64| {
+        let offset = step.saturating_mul(extract.resolution);
+        extract.start.saturating_add(offset)
+    });
+    let points: Vec<(i64, f64)> = times
+        .zip(&history)
+        .filter_map(|(time, share)| Some((time, (*share)?)))
+        .collect();
+    entry.estimated_full_date = forecast::full_at(&points);
+    entry.history_start = u64::try_from(extract.start).ok();
+    entry.history_delta = u64::try_from(extract.resolution).ok();
+    entry.history = Some(history);
 }

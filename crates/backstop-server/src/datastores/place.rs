@@ -308,11 +308,17 @@ impl Place {
 
     /// The open datastore; it is opened if need be. Blocks, so it must run as the work of this place.
     pub(super) fn open(
-        &self,
+        self: &Arc<Self>,
         locks: &Path,
         tuning: Tuning,
     ) -> Result<Arc<Datastore>, DatastoreError> {
         let _opening = self.opening.lock();
+        let identity = Identity::of(&self.path).ok();
+        if let Some(identity) = identity
+            && self.was_replaced(identity)
+        {
+            self.reappeared(identity);
+        }
         let known = {
             let opened = self.opened.lock();
             opened.kept.clone().or_else(|| opened.known.upgrade())
@@ -327,7 +333,6 @@ impl Place {
             }
             None => Datastore::open(&self.name, &self.path, locks, tuning)?,
         };
-        let identity = Identity::of(&self.path).ok();
         let mut opened = self.opened.lock();
         opened.known = Arc::downgrade(&store);
         opened.kept = Some(Arc::clone(&store));
@@ -469,6 +474,26 @@ mod tests {
             asking.ask(|| std::thread::current().id()).unwrap() == this
         };
         assert!(place.call(same).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_replaced_is_opened_anew_and_one_in_use_is_opened_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let make = || std::fs::create_dir_all(path.join(".chunks")).unwrap();
+        let place = Place::new("store1".parse().unwrap(), path.clone()).unwrap();
+        let place = Arc::new(place);
+        let open = || place.open(dir.path(), Tuning::default());
+        assert!(open().is_err());
+        make();
+        let first = open().unwrap();
+        place.close();
+        assert!(Arc::ptr_eq(&first, &open().unwrap()));
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
+        make();
+        let second = open().unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &open().unwrap()));
     }
 
     #[tokio::test]

@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::Reading;
-use super::kernel::{self, Traffic};
+use super::kernel::{self, DiskActivity};
+use super::{Kind, Reading, float};
+use crate::rrd::Measured;
 
 /// The state of one file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(super) struct Disk {
     pub(super) used: u64,
     pub(super) available: u64,
     /// `None` for file systems that are not on one local disk.
-    pub(super) traffic: Option<Traffic>,
+    pub(super) activity: Option<DiskActivity>,
 }
 
 impl Disk {
@@ -27,7 +28,7 @@ impl Disk {
             total: bytes(space.f_blocks),
             used: bytes(space.f_blocks.saturating_sub(space.f_bfree)),
             available: bytes(space.f_bavail),
-            traffic: traffic(path),
+            activity: activity(path),
         })
     }
 
@@ -37,22 +38,34 @@ impl Disk {
             Reading::bytes("disk_used", self.used),
             Reading::bytes("disk_available", self.available),
         ];
-        if let Some(traffic) = self.traffic {
-            readings.push(Reading::traffic("disk_read", traffic.input));
-            readings.push(Reading::traffic("disk_write", traffic.output));
+        if let Some(activity) = self.activity {
+            readings.push(Reading::traffic("disk_read", activity.read_bytes));
+            readings.push(Reading::traffic("disk_write", activity.write_bytes));
         }
         readings
+    }
+
+    /// What only the long history keeps.
+    pub(super) fn more(&self) -> Vec<Measured<'static>> {
+        let Some(activity) = self.activity else {
+            return Vec::new();
+        };
+        vec![
+            ("read_ios", Kind::Derive, float(activity.read_ios)),
+            ("write_ios", Kind::Derive, float(activity.write_ios)),
+            ("io_ticks", Kind::Derive, float(activity.busy) / 1000.0),
+        ]
     }
 }
 
 /// What the disk below a file system has read and written, if that can be found out.
-fn traffic(path: &Path) -> Option<Traffic> {
+fn activity(path: &Path) -> Option<DiskActivity> {
     let statistics = fs::read_to_string("/proc/diskstats").ok()?;
     let device = fs::metadata(path).ok()?.dev();
     let numbers = |device| (rustix::fs::major(device), rustix::fs::minor(device));
     let of = |device| {
         let (major, minor) = numbers(device);
-        kernel::disk_traffic(&statistics, major, minor)
+        kernel::disk_activity(&statistics, major, minor)
     };
     of(device).or_else(|| {
         // Some file systems have numbers of their own, not those of their disk.

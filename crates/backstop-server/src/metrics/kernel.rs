@@ -108,25 +108,37 @@ pub(super) fn network_traffic(text: &str, counts: impl Fn(&str) -> bool) -> Traf
     sum
 }
 
-/// The traffic of one block device in `/proc/diskstats`.
-pub(super) fn disk_traffic(text: &str, major: u32, minor: u32) -> Option<Traffic> {
+/// What a block device did since some start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct DiskActivity {
+    pub(super) read_ios: u64,
+    pub(super) read_bytes: u64,
+    pub(super) write_ios: u64,
+    pub(super) write_bytes: u64,
+    /// Time during which it had something to do, milliseconds.
+    pub(super) busy: u64,
+}
+
+/// The activity of one block device in `/proc/diskstats`.
+pub(super) fn disk_activity(text: &str, major: u32, minor: u32) -> Option<DiskActivity> {
     /// The kernel counts in these, whatever the device has.
     const SECTOR: u64 = 512;
     text.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
+        let fields: Vec<&str> = line.split_ascii_whitespace().take(13).collect();
         let is = |index: usize, wanted: u32| {
             fields.get(index).and_then(|text| text.parse().ok()) == Some(wanted)
         };
         if !is(0, major) || !is(1, minor) {
             return None;
         }
-        let bytes = |index: usize| {
-            let sectors: u64 = fields.get(index)?.parse().ok()?;
-            Some(sectors.saturating_mul(SECTOR))
-        };
-        Some(Traffic {
-            input: bytes(5)?,
-            output: bytes(9)?,
+        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(DiskActivity {
+            read_ios: number(3)?,
+            read_bytes: number(5)?.saturating_mul(SECTOR),
+            write_ios: number(7)?,
+            write_bytes: number(9)?.saturating_mul(SECTOR),
+            // partitions of old kernels have none
+            busy: number(12).unwrap_or_default(),
         })
     })
 }
@@ -211,21 +223,29 @@ mod tests {
     }
 
     #[test]
-    fn the_traffic_of_a_disk_is_found_by_its_number() {
+    fn the_activity_of_a_disk_is_found_by_its_number() {
         let text =
             "   8       0 sda 1 2 3 4 5 6 7 8 0 1\n 254       1 vda1 9 9 100 9 9 9 200 9 0 9 9 9\n";
-        let traffic = disk_traffic(text, 254, 1);
+        let activity = disk_activity(text, 254, 1).unwrap();
         assert_eq!(
-            traffic,
-            Some(Traffic {
-                input: 51_200,
-                output: 102_400
+            (activity.read_bytes, activity.write_bytes),
+            (51_200, 102_400)
+        );
+        let full = "8 1 sda1 11 2 33 4 55 6 77 8 9 1000 11 12";
+        assert_eq!(
+            disk_activity(full, 8, 1),
+            Some(DiskActivity {
+                read_ios: 11,
+                read_bytes: 33 * 512,
+                write_ios: 55,
+                write_bytes: 77 * 512,
+                busy: 1000
             })
         );
-        assert_eq!(disk_traffic(text, 254, 0), None);
-        assert_eq!(disk_traffic("254 1 vda1 9 9 100\n", 254, 1), None);
+        assert_eq!(disk_activity(text, 254, 0), None);
+        assert_eq!(disk_activity("254 1 vda1 9 9 100\n", 254, 1), None);
         assert_eq!(
-            disk_traffic(
+            disk_activity(
                 "8 0 sda 1 1 99999999999999999999 1 1 1 18446744073709551615",
                 8,
                 0

@@ -20,6 +20,7 @@ use super::disk::Disk;
 use super::kernel::{self, CpuTimes};
 use super::{Generation, History, Reading};
 use crate::datastores::{self, DatastoreRegistry};
+use crate::rrd::{LongHistory, Measured};
 
 /// Time from one sample to the next.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -36,15 +37,20 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts to measure into `history`.
+    /// Starts to measure into both histories.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(datastores: DatastoreRegistry, history: Arc<History>) -> io::Result<Self> {
+    pub fn start(
+        datastores: DatastoreRegistry,
+        history: Arc<History>,
+        long: Arc<LongHistory>,
+    ) -> io::Result<Self> {
         let (events, incoming) = mpsc::channel();
         let mut work = Work {
             datastores,
             history,
+            long,
             cpu: CpuTimes::START,
             disks: Disks::new(Arc::new(Disk::read), events.clone()),
         };
@@ -90,6 +96,7 @@ struct Stopped;
 struct Work {
     datastores: DatastoreRegistry,
     history: Arc<History>,
+    long: Arc<LongHistory>,
     cpu: CpuTimes,
     disks: Disks,
 }
@@ -122,18 +129,40 @@ impl Work {
         if let Some(disk) = self.disks.last(Path::new(ROOT)) {
             host.extend(disk.readings());
         }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let time = now.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+        self.keep(time, &host, &targets);
         let datastores = targets
             .into_iter()
             .filter_map(|(name, path)| Some((name, self.disks.last(&path)?.readings())))
             .collect();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let time = now.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
         self.history.push(Generation {
             time,
             host,
             datastores,
         });
         Ok(())
+    }
+
+    /// Adds to the long history what was measured just now; what a file system said earlier is no news, and what is seen
+    /// where a datastore should be mounted is another's.
+    fn keep(&self, time: i64, host: &[Reading], targets: &[(DatastoreName, PathBuf)]) {
+        let mut values = long_names(host);
+        let root = self.disks.fresh(Path::new(ROOT));
+        values.extend(root.iter().flat_map(Disk::more));
+        self.long.record(time, "host", &values);
+        for (name, path) in targets {
+            let place = self.datastores.known_place(name.as_str());
+            let is_there = place.is_none_or(|place| place.check().is_ok());
+            let Some(disk) = self.disks.fresh(path).filter(|_| is_there) else {
+                continue;
+            };
+            let mut values = long_names(&disk.readings());
+            values.extend(disk.more());
+            self.long
+                .record(time, &format!("datastore/{name}"), &values);
+        }
+        self.long.commit_if_due();
     }
 
     /// The datastores that may be looked at. They are not opened for that, since opening one may hang.
@@ -179,6 +208,31 @@ impl Work {
         }
         readings
     }
+}
+
+/// The values under the names that they have in the long history; those that it does not keep are left out.
+fn long_names(readings: &[Reading]) -> Vec<Measured<'static>> {
+    let known = |reading: &Reading| {
+        let name = match reading.metric {
+            "cpu_current" => "cpu",
+            "cpu_iowait" => "iowait",
+            "cpu_avg1" => "loadavg",
+            "mem_total" => "memtotal",
+            "mem_used" => "memused",
+            "swap_total" => "swaptotal",
+            "swap_used" => "swapused",
+            "net_in" => "netin",
+            "net_out" => "netout",
+            "disk_total" => "total",
+            "disk_used" => "used",
+            "disk_available" => "available",
+            "disk_read" => "read_bytes",
+            "disk_write" => "write_bytes",
+            _ => return None,
+        };
+        Some((name, reading.kind, reading.value))
+    };
+    readings.iter().filter_map(known).collect()
 }
 
 fn read(path: &str) -> Option<String> {
@@ -311,6 +365,12 @@ impl Disks {
                 known.question = Question::Late;
             }
         }
+    }
+
+    /// The state that was told for this sample.
+    fn fresh(&self, path: &Path) -> Option<Disk> {
+        let known = self.known.get(path)?;
+        known.last.filter(|_| known.question == Question::Answered)
     }
 
     /// The last known state, if there is one.

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::config::ConfigStore;
+use crate::rrd::{Consolidation, Timeframe};
 
 /// No test waits as long as this.
 const LONG: Duration = Duration::from_secs(60);
@@ -15,7 +16,7 @@ fn disk(total: u64) -> Disk {
         total,
         used: 0,
         available: total,
-        traffic: None,
+        activity: None,
     }
 }
 
@@ -109,6 +110,7 @@ fn work(dir: &Path) -> (Work, Receiver<Event>) {
     let work = Work {
         datastores: DatastoreRegistry::new(config, &crate::roots::Roots::below(dir)),
         history: Arc::default(),
+        long: Arc::new(LongHistory::open(dir.join("rrdb"))),
         cpu: CpuTimes::START,
         disks: Disks::new(Arc::new(Disk::read), events),
     };
@@ -150,6 +152,37 @@ fn a_sample_has_all_values_of_the_host_and_of_each_datastore_that_can_be_read() 
         ["disk_total", "disk_used", "disk_available"]
     );
     assert!(readings[0].value > 0.0);
+    // the long history has the same under the names of the archives
+    let kept = |object: &str, names: &[&'static str]| -> Vec<&str> {
+        let cf = Consolidation::Average;
+        let extract = work
+            .long
+            .extract(object, names, Timeframe::MONTH, cf, sample.time);
+        let measured = extract
+            .values
+            .into_iter()
+            .filter(|(_, values)| values.last() != Some(&None));
+        measured.map(|(name, _)| name).collect()
+    };
+    assert_eq!(
+        kept(
+            "host",
+            &[
+                "cpu", "iowait", "loadavg", "memtotal", "memused", "netin", "netout", "total",
+                "used"
+            ]
+        ),
+        [
+            "cpu", "iowait", "loadavg", "memtotal", "memused", "netin", "netout", "total", "used"
+        ]
+    );
+    assert_eq!(
+        kept("datastore/store1", &["available", "total", "used"]),
+        ["available", "total", "used"]
+    );
+    for object in ["datastore/closed", "datastore/missing"] {
+        assert!(kept(object, &["total"]).is_empty(), "{object}");
+    }
 }
 
 #[test]
@@ -158,7 +191,8 @@ fn a_stopped_sampler_ends_without_another_sample() {
     let config = Arc::new(ConfigStore::new(dir.path()));
     let registry = DatastoreRegistry::new(config, &crate::roots::Roots::below(dir.path()));
     let history = Arc::new(History::default());
-    let sampler = Sampler::start(registry, Arc::clone(&history)).unwrap();
+    let long = Arc::new(LongHistory::open(dir.path().join("rrdb")));
+    let sampler = Sampler::start(registry, Arc::clone(&history), long).unwrap();
     let begin = Instant::now();
     sampler.stop();
     assert!(begin.elapsed() < INTERVAL);

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use backstop_datastore::{CreateOptions, Datastore};
 use backstop_server::config::{self, SectionFile};
-use backstop_types::DatastoreName;
 use backstop_types::config_schema::datastore::{DATASTORE, DELETABLE};
 use backstop_types::config_schema::value;
+use backstop_types::{DatastoreName, Tuning};
 use serde_json::{Map, Value, json};
 
 use super::local_server::LocalServer;
@@ -16,6 +16,8 @@ use super::settings::{self, DIGEST};
 use super::{configuration, job_states};
 use crate::command::{self, Arguments, Command, Group, Parameter};
 use crate::output::{self, Column, OUTPUT_FORMAT, Record, Table};
+
+const STORE: Parameter = Parameter::of("store", "The name of the datastore.", &value::CONFIG_ID);
 
 /// Datastores.
 pub const DATASTORES: Table = Table::new(&[
@@ -149,7 +151,36 @@ pub fn commands() -> Group {
                     )
                     .default("false"),
                 )
+                .option(
+                    Parameter::flag(
+                        "overwrite-in-use",
+                        "Take over a place on object storage that another server uses.",
+                    )
+                    .default("false"),
+                )
                 .option(OUTPUT_FORMAT),
+        )
+        .command(
+            "mount",
+            Command::new("Mount a removable datastore.", mount)
+                .argument(STORE)
+                .option(OUTPUT_FORMAT)
+                .option(DIGEST),
+        )
+        .command(
+            "unmount",
+            Command::new("Unmount a removable datastore.", unmount)
+                .argument(STORE)
+                .option(DIGEST),
+        )
+        .command(
+            "uuid-mount",
+            Command::new(
+                "Mount the removable datastore on a file system, if there is one.",
+                uuid_mount,
+            )
+            .argument(Parameter::text("uuid", "The UUID of the file system."))
+            .option(OUTPUT_FORMAT),
         )
         .command(
             "update",
@@ -238,9 +269,13 @@ fn create_here(parameters: Map<String, Value>, reuse: bool) -> anyhow::Result<Ex
         .and_then(Value::as_str)
         .context("the path of the datastore is missing")?
         .to_string();
+    let tuning = new.section.get("tuning").and_then(Value::as_str);
+    let tuning: Tuning = tuning.unwrap_or_default().parse()?;
+    let loaded = store.sections(SectionFile::Datastore)?;
+    config::datastore::check_nesting(&loaded.data, &new.section)?;
     let options = CreateOptions {
         reuse,
-        ..CreateOptions::default()
+        skip_access_time_check: !tuning.gc_atime_safety_check,
     };
     let mut progress = |percent: u32| output::out(&format!("Chunkstore create: {percent}%\n"));
     let done = Datastore::create(Path::new(&path), &options, &mut progress)
@@ -265,6 +300,37 @@ fn task_end(done: anyhow::Result<()>) -> ExitCode {
             command::failure()
         }
     }
+}
+
+fn mount(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    mount_or_unmount(arguments, "mount")
+}
+
+fn unmount(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    mount_or_unmount(arguments, "unmount")
+}
+
+fn mount_or_unmount(arguments: &Arguments, what: &str) -> anyhow::Result<ExitCode> {
+    let path = format!("admin/datastore/{}/{what}", arguments.required("store")?);
+    LocalServer::needed()?.run_task(arguments, |client| async move {
+        Ok(client.post(&path, Value::Null).await?)
+    })
+}
+
+/// Called for every file system that appears, so it is no failure when none or several datastores lie there.
+fn uuid_mount(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let uuid = arguments.required("uuid")?;
+    let configs = config::datastore::list(&configuration())?;
+    let mut here = configs
+        .iter()
+        .filter(|config| config.backing_device.as_deref() == Some(uuid));
+    let (Some(only), None) = (here.next(), here.next()) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let path = format!("admin/datastore/{}/mount", only.name);
+    LocalServer::needed()?.run_task(arguments, |client| async move {
+        Ok(client.post(&path, Value::Null).await?)
+    })
 }
 
 fn update(arguments: &Arguments) -> anyhow::Result<ExitCode> {

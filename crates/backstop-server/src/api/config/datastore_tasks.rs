@@ -16,7 +16,9 @@ use crate::server::Server;
 use crate::task::{TaskContext, TaskFailure};
 
 /// How often a deletion looks whether the datastore is idle.
-const IDLE_CHECK: Duration = Duration::from_millis(500);
+const IDLE_CHECK: Duration = Duration::from_millis(100);
+/// How many times it looks.
+const IDLE_CHECKS: usize = 20;
 
 /// Makes the directory of a checked datastore and adds it to the configuration.
 ///
@@ -59,8 +61,8 @@ pub fn create_datastore(
 /// Takes a datastore out of the configuration, after its data if `destroy` is set.
 ///
 /// # Errors
-/// When data or configuration cannot be removed. The datastore then stays in the mode `delete`, and the deletion can be
-/// started again.
+/// When it is in use, or data or configuration cannot be removed. The datastore then stays in the mode `delete`, with its
+/// jobs and access rules, and the deletion can be started again.
 pub fn delete_datastore(
     server: &Server,
     name: &DatastoreName,
@@ -68,13 +70,18 @@ pub fn delete_datastore(
     destroy: bool,
     task: &TaskContext,
 ) -> Result<(), TaskFailure> {
-    if !destroy {
-        task.log("Removing datastore from config...");
-        store_config::remove(server.config(), server.job_states(), name, keep_jobs, None)?;
-        return Ok(());
-    }
     let path = store_config::get(server.config(), name)?.path;
     let path = Path::new(&path);
+    if destroy {
+        // Also a call to a file system that hangs would come back some day.
+        if let Some(place) = server.datastores().known_place(name.as_str()) {
+            place.check()?;
+            place.ask({
+                let path = path.to_owned();
+                move || check_is_there(&path)
+            })??;
+        }
+    }
     // From here on nobody can open it any more.
     let mode = Map::from_iter([(
         "maintenance-mode".to_owned(),
@@ -88,10 +95,16 @@ pub fn delete_datastore(
         None,
     )?;
     wait_until_idle(server, name, task)?;
-    task.log("Deleting datastore data...");
-    remove_content(path)?;
+    if destroy {
+        task.log("Deleting datastore data...");
+        check_is_there(path)?;
+        remove_content(path)?;
+    }
     task.log("Removing datastore from config...");
     store_config::remove(server.config(), server.job_states(), name, keep_jobs, None)?;
+    if !destroy {
+        return Ok(());
+    }
     task.log("Finished deleting data.");
     match fs::remove_dir(path) {
         Ok(()) => task.log("Removed empty datastore directory."),
@@ -100,27 +113,33 @@ pub fn delete_datastore(
     Ok(())
 }
 
+/// Whether data can be deleted. Where the file system is not mounted, the directory below it would be taken for one whose
+/// data is deleted already.
+fn check_is_there(path: &Path) -> Result<(), TaskFailure> {
+    if path.join(".chunks").is_dir() || path.join(".lock").is_file() {
+        return Ok(());
+    }
+    Err(TaskFailure::new(format!(
+        "cannot destroy data at {path:?} - no datastore is there; mount its file system, or remove the datastore without \
+         destroying data"
+    )))
+}
+
+/// Lets calls end that began before the mode was set; what takes longer is in the way.
 fn wait_until_idle(
     server: &Server,
     name: &DatastoreName,
     task: &TaskContext,
 ) -> Result<(), TaskFailure> {
-    let mut told = false;
-    loop {
+    for _ in 0..IDLE_CHECKS {
         let active = server.datastores().active_operations(name);
         if active.read <= 0 && active.write <= 0 {
             return Ok(());
         }
-        if !told {
-            told = true;
-            task.log(format!(
-                "Waiting for {} reading and {} writing operations...",
-                active.read, active.write
-            ));
-        }
         task.check_abort()?;
         sleep(IDLE_CHECK);
     }
+    Err(TaskFailure::new("datastore is currently in use"))
 }
 
 /// Removes what a datastore consists of, and nothing else that lies in its directory.
@@ -155,8 +174,11 @@ mod tests {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join(".lock"), "").unwrap();
+        check_is_there(dir.path()).unwrap();
         remove_content(dir.path()).unwrap();
         remove_content(dir.path()).unwrap();
+        // a mount point without its file system looks the same
+        assert!(check_is_there(dir.path()).is_err());
         let left: Vec<_> = fs::read_dir(dir.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

@@ -3,6 +3,7 @@
 mod certificates;
 mod config;
 mod identity;
+pub mod rrd;
 mod state;
 mod subscription;
 mod task_access;
@@ -31,6 +32,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         certificates::endpoints(),
         config::endpoints(),
         identity::endpoints(),
+        rrd::endpoints(),
         state::endpoints(),
         subscription::endpoints(),
         tasks::endpoints(),

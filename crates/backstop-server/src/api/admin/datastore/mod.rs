@@ -5,6 +5,7 @@ mod download;
 mod file_download;
 mod garbage;
 mod listing;
+mod mounting;
 mod moves;
 pub mod namespaces;
 mod notes;
@@ -13,6 +14,7 @@ pub mod parameters;
 mod prune;
 pub mod reach;
 mod removal;
+mod rrd;
 mod snapshot_files;
 mod status;
 mod verify;
@@ -33,6 +35,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     [
         listing::endpoints(),
         status::endpoints(),
+        mounting::endpoints(),
+        rrd::endpoints(),
         removal::endpoints(),
         notes::endpoints(),
         owner::endpoints(),

@@ -31,6 +31,10 @@ pub enum LockMode {
     Exclusive,
 }
 
+/// How long a refusal must last to count. A child that this process starts holds a copy of every lock until it runs its own
+/// program, so that a lock which was just released can still seem to be held.
+const INHERITED: Duration = Duration::from_millis(100);
+
 /// A lock; dropping it releases it.
 #[derive(Debug)]
 pub struct FileLock {
@@ -61,6 +65,7 @@ impl FileLock {
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
+        let wait = wait.max(INHERITED);
         let start = Instant::now();
         loop {
             match flock(&file, operation) {
@@ -100,10 +105,20 @@ impl FileLock {
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
-        flock(&self.file, operation).map_err(|_| DatastoreError::Locked {
-            what: format!("unable to change lock {:?}", self.path),
-            reason: "it is in use by another task",
-        })
+        let start = Instant::now();
+        loop {
+            match flock(&self.file, operation) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if start.elapsed() < INHERITED => std::thread::sleep(PAUSE),
+                Err(_) => {
+                    return Err(DatastoreError::Locked {
+                        what: format!("unable to change lock {:?}", self.path),
+                        reason: "it is in use by another task",
+                    });
+                }
+            }
+        }
     }
 }
 

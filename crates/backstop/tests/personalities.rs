@@ -178,13 +178,21 @@ fn an_archive_survives_making_listing_and_unpacking() {
 }
 
 #[test]
-fn words_that_are_not_utf8_are_refused_politely() {
+fn words_that_are_not_utf8_are_refused_politely_where_no_path_stands() {
     use std::os::unix::ffi::OsStrExt as _;
-    let output = Command::new(backstop())
-        .arg("client")
-        .arg(std::ffi::OsStr::from_bytes(b"li\xffst"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(255));
-    assert!(text(&output.stderr).contains("not valid UTF-8"));
+    let strange = std::ffi::OsStr::from_bytes(b"li\xffst");
+    for (words, said) in [
+        (&[][..], "no such command"),
+        (&["list", "--repository"][..], "invalid repository"),
+    ] {
+        let output = Command::new(backstop())
+            .arg("client")
+            .args(words)
+            .arg(strange)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(255));
+        let error = text(&output.stderr);
+        assert!(error.contains(said), "{error}");
+    }
 }

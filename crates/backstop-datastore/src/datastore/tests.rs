@@ -56,7 +56,11 @@ fn a_datastore_is_created_as_stock_does_and_can_be_taken_over() {
         "{error}"
     );
     std::fs::remove_dir(path.join(".chunks/1234")).unwrap();
-    assert!(create(&path, true).unwrap_err().is_not_found());
+    let error = create(&path, true).unwrap_err().to_string();
+    assert!(
+        error.contains("1234") && error.contains("does not exist"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         method: Method::Get,
         path: "/nodes/{node}/rrd",
         about: "Tells load, memory, network and disk over time.",
-        params: &[NODE_NAME, TIMEFRAME, CONSOLIDATION],
+        params: &[NODE_NAME, CONSOLIDATION, TIMEFRAME],
         permission: Permission::all("/system/status", Privileges::SYS_AUDIT),
         handler: Handler::blocking(|context, params| history(context, params, "host", NAMES)),
     }]

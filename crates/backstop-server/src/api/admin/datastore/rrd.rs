@@ -26,7 +26,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         method: Method::Get,
         path: "/admin/datastore/{store}/rrd",
         about: "Sizes of a datastore and activity of its disk over time.",
-        params: &[STORE, TIMEFRAME, CONSOLIDATION],
+        params: &[STORE, CONSOLIDATION, TIMEFRAME],
         permission: Permission::any("/datastore/{store}", audit_or_backup),
         handler: Handler::blocking(read),
     }]

@@ -156,11 +156,17 @@ impl TaskContext {
         let _ = abort.wait_for(|abort| *abort).await;
     }
 
-    /// Asks the worker to end; the first request is noted in the log.
+    /// Asks the worker to end; the first request is noted in the log, before the worker learns of it: afterwards the
+    /// log may be closed already.
     pub fn request_abort(&self) {
-        if !self.inner.abort.send_replace(true) {
+        self.inner.abort.send_if_modified(|abort| {
+            if *abort {
+                return false;
+            }
             self.log("received abort request ...");
-        }
+            *abort = true;
+            true
+        });
     }
 
     /// Writes the last line and tells what it says; `None` if that was done already.

@@ -1,6 +1,7 @@
 //! Logging in: a password, or a ticket to be renewed, for a new ticket.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use backstop_types::UserId;
 use backstop_types::record::TicketReply;
@@ -22,6 +23,8 @@ pub struct LoginRequest<'a> {
     pub http_only: bool,
     /// The ticket in the cookie that only servers set.
     pub cookie: Option<&'a str>,
+    /// Where the request comes from.
+    pub peer: Option<IpAddr>,
 }
 
 impl fmt::Debug for LoginRequest<'_> {
@@ -99,7 +102,7 @@ impl AccessControl {
             return match (self.renew(&user, cookie), request.password) {
                 (Ok(()), _) => self.reply(&user, true),
                 // Here a ticket is no password.
-                (Err(_), Some(password)) => self.with_password(&user, password, true),
+                (Err(_), Some(password)) => self.with_password(&user, password, request.peer, true),
                 (Err(refused), None) => Err(refused.into()),
             };
         }
@@ -113,7 +116,7 @@ impl AccessControl {
                 Err(_) => {}
             }
         }
-        self.with_password(&user, password, request.http_only)
+        self.with_password(&user, password, request.peer, request.http_only)
     }
 
     fn renew(&self, user: &UserId, ticket: &str) -> Result<(), Refused> {
@@ -128,12 +131,10 @@ impl AccessControl {
         &self,
         user: &UserId,
         password: &str,
+        peer: Option<IpAddr>,
         http_only: bool,
     ) -> Result<LoginReply, LoginError> {
-        {
-            let _turn = self.hashing_turn(user)?;
-            password::check(self.config(), user, password)?;
-        }
+        password::check(self, user, password, peer)?;
         let factors = second_factor::of_user(self.config(), user).map_err(Refused::from)?;
         if factors.required {
             return Err(no_second_factors(user).into());

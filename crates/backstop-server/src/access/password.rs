@@ -1,5 +1,7 @@
 //! Passwords: checking and changing them.
 
+use std::net::IpAddr;
+
 use backstop_types::{AuthId, Privileges, UserId};
 use serde_json::Value;
 
@@ -42,11 +44,17 @@ pub(super) fn check_realm(config: &ConfigStore, user: &UserId) -> Result<(), Edi
     }
 }
 
-/// Checks a user's password. A hash of an older form is replaced by a new one.
+/// Checks a user's password on behalf of `peer`. A hash of an older form is replaced by a new one.
 ///
 /// # Errors
 /// When it is another, or the realm's passwords cannot be checked here.
-pub(super) fn check(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), Refused> {
+pub(super) fn check(
+    access: &AccessControl,
+    user: &UserId,
+    password: &str,
+    _peer: Option<IpAddr>,
+) -> Result<(), Refused> {
+    let config = access.config();
     match realm_kind(config, user)? {
         RealmKind::Pbs => {}
         RealmKind::Pam => {
@@ -68,6 +76,7 @@ pub(super) fn check(config: &ConfigStore, user: &UserId, password: &str) -> Resu
             ));
         }
     }
+    let _turn = access.hashing_turn(user)?;
     let shadow = config.json(JsonFile::Shadow)?;
     let hash = shadow.get(user.name()).and_then(Value::as_str);
     let hash = hash.ok_or_else(|| Refused::of(user, "no password set"))?;
@@ -126,7 +135,7 @@ pub(super) fn remove(config: &ConfigStore, user: &UserId) -> Result<(), EditErro
 }
 
 /// Changes the password of `user` on behalf of `caller`, who proves to be itself by its own
-/// password `confirmation` (not asked of `root@pam`).
+/// password `confirmation` (not asked of `root@pam`). `peer` is where the call comes from.
 ///
 /// # Errors
 /// When the caller is a token, is not confirmed or not allowed to, or the realm's passwords
@@ -137,6 +146,7 @@ pub fn change(
     user: &UserId,
     password: &str,
     confirmation: Option<&str>,
+    peer: Option<IpAddr>,
 ) -> Result<(), EditError> {
     if caller.is_token() {
         return Err(EditError::Conflict(
@@ -147,10 +157,7 @@ pub fn change(
     if !caller.is_root() {
         let confirmation =
             confirmation.ok_or_else(|| EditError::Unauthorized("missing password".to_string()))?;
-        let _turn = access
-            .hashing_turn(caller)
-            .map_err(|refused| EditError::Conflict(refused.reason))?;
-        check(config, caller.user(), confirmation)
+        check(access, caller.user(), confirmation, peer)
             .map_err(|refused| EditError::Unauthorized(refused.reason))?;
     }
     let is_self = caller.user() == user;

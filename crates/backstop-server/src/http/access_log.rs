@@ -184,8 +184,8 @@ impl AuthLog {
         Self(log)
     }
 
-    /// Notes a successful log-in.
-    pub fn success(&self, user: &str) {
+    /// Notes a successful log-in. (Stock lines do not tell where it came from.)
+    pub fn success(&self, _peer: SocketAddr, user: &str) {
         self.write(&format!(
             "successful auth for user '{}'",
             user.escape_default()

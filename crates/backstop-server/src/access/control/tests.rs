@@ -199,6 +199,7 @@ fn a_cookie_renews_itself_and_a_bad_one_falls_back_to_the_password() {
         cookie: Some(cookie),
         http_only: true,
         tfa_challenge: None,
+        ..LoginRequest::default()
     };
     assert!(
         setup
@@ -632,6 +633,7 @@ fn password_changes_follow_the_captures() {
             &user_id(user),
             "New-Password-1",
             confirmation,
+            None,
         )
         .map_err(|error| (error.status(), error.to_string()))
     };

@@ -38,6 +38,7 @@ fn change(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
         &user,
         new,
         confirmation,
+        Some(context.peer().ip()),
     )
     .map_err(edit_error)?;
     Ok(Reply::null())

@@ -55,6 +55,7 @@ fn login(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
         tfa_challenge: params.text("tfa-challenge"),
         http_only: params.bool("http-only", false),
         cookie: cookie.as_deref(),
+        peer: Some(context.peer().ip()),
     };
     let reply = match server.access().login(&request) {
         Ok(reply) => reply,
@@ -67,7 +68,9 @@ fn login(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
             return Err(ApiError::unauthorized("permission check failed."));
         }
     };
-    server.auth_log().success(reply.record.username.as_str());
+    server
+        .auth_log()
+        .success(context.peer(), reply.record.username.as_str());
     let body = json!({ "data": reply.record, "status": 200, "success": true });
     let mut response = Response::new(body::full(body.to_string()));
     response

@@ -6,11 +6,13 @@
 
 pub mod acl;
 mod administrator;
+mod authenticator;
 mod control;
 mod csrf;
 mod hash_queue;
 mod key;
 mod login;
+mod outside_queue;
 pub mod password;
 mod password_hash;
 mod permissions;
@@ -26,5 +28,6 @@ pub use administrator::{Administrator, INITIAL_PASSWORD_FILE, create_administrat
 pub use control::AccessControl;
 pub use key::{AuthKeys, KeyError};
 pub use login::{LoginError, LoginReply, LoginRequest};
+pub use outside_queue::OutsideTurn;
 pub use permissions::{PermissionDenied, PermissionMap};
 pub use refusal::Refused;

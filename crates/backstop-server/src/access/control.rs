@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::hash_queue::{HashQueue, Turn};
 use super::key::{AuthKeys, KeyError};
+use super::outside_queue::{OutsideQueue, OutsideTurn};
 use super::permissions::{self, PermissionDenied, PermissionMap};
 use super::refusal::Refused;
 use super::token_cache::TokenCache;
@@ -26,6 +27,7 @@ pub struct AccessControl {
     keys: AuthKeys,
     tokens: TokenCache,
     hashing: HashQueue,
+    outside: OutsideQueue,
     clock: Clock,
 }
 
@@ -68,6 +70,7 @@ impl AccessControl {
             keys,
             tokens,
             hashing: HashQueue::default(),
+            outside: OutsideQueue::default(),
             clock: Arc::new(clock),
         })
     }
@@ -165,6 +168,28 @@ impl AccessControl {
         self.hashing
             .wait()
             .ok_or_else(|| Refused::of(auth_id, "too many logins at once, try again later"))
+    }
+
+    /// Waits, without blocking, for the right to log in a user whose password is checked outside of this process.
+    /// Passwords of the realm `pbs` are not.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    pub async fn outside_turn(&self, username: &str) -> Result<Option<OutsideTurn>, Refused> {
+        let realm = username.rsplit_once('@').map_or("", |(_, realm)| realm);
+        if realm == "pbs" {
+            return Ok(None);
+        }
+        match self.outside.wait(realm).await {
+            Some(turn) => Ok(Some(turn)),
+            None => Err(Refused::of(
+                username.escape_debug(),
+                format!(
+                    "too many logins of the realm '{}' at once, try again later",
+                    realm.escape_debug()
+                ),
+            )),
+        }
     }
 
     /// Whether a user or token exists, is enabled and has not expired; for a token also its user.

@@ -142,7 +142,8 @@ impl AccessControl {
         self.reply(user, http_only)
     }
 
-    fn reply(&self, user: &UserId, http_only: bool) -> Result<LoginReply, LoginError> {
+    /// The answer to a user whose login is proved.
+    pub(super) fn reply(&self, user: &UserId, http_only: bool) -> Result<LoginReply, LoginError> {
         let now = self.now();
         let failed = || Refused::of(user, "unable to sign a ticket");
         let ticket = ticket::issue(

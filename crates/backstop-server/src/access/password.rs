@@ -5,46 +5,26 @@ use std::net::IpAddr;
 use backstop_types::{AuthId, Privileges, UserId};
 use serde_json::Value;
 
+use super::authenticator::Authenticator;
 use super::control::AccessControl;
 use super::password_hash;
 use super::refusal::Refused;
 use crate::config::{ConfigStore, EditError, JsonFile, SectionFile};
 
-/// Where a realm's passwords are checked.
-enum RealmKind {
-    Pam,
-    Pbs,
-    /// Listed in `domains.cfg`: `ldap`, `ad` or `openid`.
-    Other(&'static str),
-    Unknown,
-}
-
-fn realm_kind(
-    config: &ConfigStore,
-    user: &UserId,
-) -> Result<RealmKind, crate::config::ConfigError> {
-    Ok(match user.realm() {
-        "pam" => RealmKind::Pam,
-        "pbs" => RealmKind::Pbs,
-        realm => match config.sections(SectionFile::Domains)?.data.get(realm) {
-            Some(section) => RealmKind::Other(section.ty),
-            None => RealmKind::Unknown,
-        },
-    })
-}
-
 /// Checks that a realm exists.
 pub(super) fn check_realm(config: &ConfigStore, user: &UserId) -> Result<(), EditError> {
-    match realm_kind(config, user)? {
-        RealmKind::Unknown => Err(EditError::Conflict(format!(
-            "unknown realm '{}'",
-            user.realm()
-        ))),
-        _ => Ok(()),
-    }
+    authenticator(config, user).map(drop)
 }
 
-/// Checks a user's password on behalf of `peer`. A hash of an older form is replaced by a new one.
+fn unknown_realm(user: &UserId) -> String {
+    format!("unknown realm '{}'", user.realm())
+}
+
+fn authenticator(config: &ConfigStore, user: &UserId) -> Result<Authenticator, EditError> {
+    Authenticator::of(config, user.realm())?.ok_or_else(|| EditError::Conflict(unknown_realm(user)))
+}
+
+/// Checks a user's password. `peer` is the address of the client, where one is known. Blocking.
 ///
 /// # Errors
 /// When it is another, or the realm's passwords cannot be checked here.
@@ -52,31 +32,19 @@ pub(super) fn check(
     access: &AccessControl,
     user: &UserId,
     password: &str,
-    _peer: Option<IpAddr>,
+    peer: Option<IpAddr>,
 ) -> Result<(), Refused> {
-    let config = access.config();
-    match realm_kind(config, user)? {
-        RealmKind::Pbs => {}
-        RealmKind::Pam => {
-            return Err(Refused::of(
-                user,
-                "logins of system users (realm pam) are not available on this server yet; use a user of the realm pbs or an API token",
-            ));
-        }
-        RealmKind::Other(kind) => {
-            return Err(Refused::of(
-                user,
-                format!("logins of realms of type {kind} are not available on this server yet"),
-            ));
-        }
-        RealmKind::Unknown => {
-            return Err(Refused::of(
-                user,
-                format!("unknown realm '{}'", user.realm()),
-            ));
-        }
-    }
-    let _turn = access.hashing_turn(user)?;
+    Authenticator::of(access.config(), user.realm())?
+        .ok_or_else(|| Refused::of(user, unknown_realm(user)))?
+        .check(access, user, password, peer)
+}
+
+/// Checks the password of a user of the realm `pbs`. A hash of an older form is replaced by a new one.
+pub(super) fn check_hash(
+    config: &ConfigStore,
+    user: &UserId,
+    password: &str,
+) -> Result<(), Refused> {
     let shadow = config.json(JsonFile::Shadow)?;
     let hash = shadow.get(user.name()).and_then(Value::as_str);
     let hash = hash.ok_or_else(|| Refused::of(user, "no password set"))?;
@@ -97,25 +65,15 @@ pub(super) fn check(
 /// # Errors
 /// When the realm's passwords cannot be set here, or the file cannot be written.
 pub(super) fn store(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), EditError> {
-    match realm_kind(config, user)? {
-        RealmKind::Pbs => {}
-        RealmKind::Pam => {
-            return Err(EditError::NotImplemented(
-                "passwords of system users (realm pam) cannot be set on this server yet; use passwd(1)".to_string(),
-            ));
-        }
-        RealmKind::Other(kind) => {
-            return Err(EditError::NotImplemented(format!(
-                "storing passwords is not possible for {kind} realms"
-            )));
-        }
-        RealmKind::Unknown => {
-            return Err(EditError::Conflict(format!(
-                "unknown realm '{}'",
-                user.realm()
-            )));
-        }
-    }
+    authenticator(config, user)?.store(config, user, password)
+}
+
+/// Sets the password of a user of the realm `pbs`.
+pub(super) fn store_hash(
+    config: &ConfigStore,
+    user: &UserId,
+    password: &str,
+) -> Result<(), EditError> {
     let hash =
         password_hash::hash(password).map_err(|error| EditError::Conflict(error.to_string()))?;
     config.edit_json(JsonFile::Shadow, |shadow| {

@@ -1,15 +1,18 @@
 //! `/access/ticket`: logging in and out.
 
+use std::sync::Arc;
+
 use backstop_types::config_schema::value;
 use backstop_types::schema::{ANY_TEXT, Property};
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use serde_json::json;
 
-use crate::access::{LoginError, LoginRequest};
+use crate::access::{LoginError, LoginReply, LoginRequest};
 use crate::http::body;
 use crate::http::credentials::{EXPIRED_COOKIE, host_cookie};
 use crate::http::{ApiError, Reply};
+use crate::router::dispatch::on_thread;
 use crate::router::schema::BOOLEAN;
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
 
@@ -32,7 +35,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             about: "Logs a user in, or renews a ticket.",
             params: LOGIN,
             permission: Permission::World,
-            handler: Handler::blocking(login),
+            handler: Handler::future(login),
         },
         Endpoint {
             method: Method::Delete,
@@ -45,19 +48,47 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn login(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
-    let server = context.server();
-    let cookie = host_cookie(context.headers());
-    let username = params.required_text("username")?;
-    let request = LoginRequest {
-        username,
-        password: params.text("password"),
-        tfa_challenge: params.text("tfa-challenge"),
-        http_only: params.bool("http-only", false),
-        cookie: cookie.as_deref(),
-        peer: Some(context.peer().ip()),
+async fn login(context: RequestContext, params: Params) -> Result<Reply, ApiError> {
+    let username = params.required_text("username")?.to_owned();
+    let is_renewal = params.has("tfa-challenge")
+        || params
+            .text("password")
+            .is_none_or(|password| password.starts_with("PBS:"));
+    let server = Arc::clone(context.server());
+    // Taken before a thread is: who waits for a directory server to answer must not hold one.
+    let turn = if is_renewal {
+        None
+    } else {
+        match server.access().outside_turn(&username).await {
+            Ok(turn) => turn,
+            Err(refused) => return answer(&context, &username, Err(refused.into())),
+        }
     };
-    let reply = match server.access().login(&request) {
+    on_thread(&server, None, move || {
+        let _turn = turn;
+        let cookie = host_cookie(context.headers());
+        let request = LoginRequest {
+            username: &username,
+            password: params.text("password"),
+            tfa_challenge: params.text("tfa-challenge"),
+            http_only: params.bool("http-only", false),
+            cookie: cookie.as_deref(),
+            peer: Some(context.peer().ip()),
+        };
+        let result = context.server().access().login(&request);
+        answer(&context, &username, result)
+    })
+    .await
+}
+
+/// Answers a login, and writes it to the log.
+pub(super) fn answer(
+    context: &RequestContext,
+    username: &str,
+    result: Result<LoginReply, LoginError>,
+) -> Result<Reply, ApiError> {
+    let server = context.server();
+    let reply = match result {
         Ok(reply) => reply,
         Err(LoginError::Incomplete(text)) => return Err(ApiError::bad_request(text)),
         Err(LoginError::Refused(refused)) => {
@@ -71,6 +102,11 @@ fn login(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     server
         .auth_log()
         .success(context.peer(), reply.record.username.as_str());
+    logged_in(reply)
+}
+
+/// The answer to a login that succeeded.
+pub(super) fn logged_in(reply: LoginReply) -> Result<Reply, ApiError> {
     let body = json!({ "data": reply.record, "status": 200, "success": true });
     let mut response = Response::new(body::full(body.to_string()));
     response

@@ -5,7 +5,7 @@ use backstop_types::{BackupGroup, Namespace, Snapshot};
 use jiff::tz::TimeZone;
 
 use crate::datastore::Datastore;
-use crate::error::Result;
+use crate::error::{DatastoreError, Result};
 
 /// What became, or would become, of a snapshot.
 #[derive(Debug)]
@@ -48,35 +48,33 @@ impl Datastore {
             .collect())
     }
 
-    /// Removes the snapshots of a group that a retention rule does not keep. A snapshot that cannot be removed does not keep
-    /// the others from being removed; its outcome says why. With `dry_run`, nothing is removed. Results are in order of age,
-    /// oldest first.
+    /// Removes the snapshots of a group that a retention rule does not keep, oldest first. A snapshot that cannot be removed
+    /// does not keep the others from being removed; its outcome says why. With `dry_run`, nothing is removed. `each` is told
+    /// of every snapshot as soon as its fate is known, and ends the work before the next one when it fails.
     ///
     /// # Errors
-    /// The group's snapshots cannot be listed.
-    pub fn prune_group(
+    /// The group's snapshots cannot be listed, or `each` fails.
+    pub fn prune_group<E: From<DatastoreError>>(
         &self,
         namespace: &Namespace,
         group: &BackupGroup,
         keep: &KeepOptions,
         zone: &TimeZone,
         dry_run: bool,
-    ) -> Result<Vec<PrunedSnapshot>> {
-        let selection = self.prune_selection(namespace, group, keep, zone)?;
-        Ok(selection
-            .into_iter()
-            .map(|(snapshot, verdict)| {
-                let outcome = if verdict.mark.keeps() || dry_run {
-                    Ok(())
-                } else {
-                    self.remove_snapshot(namespace, &snapshot, false)
-                };
-                PrunedSnapshot {
-                    snapshot,
-                    verdict,
-                    outcome,
-                }
-            })
-            .collect())
+        mut each: impl FnMut(PrunedSnapshot) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        for (snapshot, verdict) in self.prune_selection(namespace, group, keep, zone)? {
+            let outcome = if verdict.mark.keeps() || dry_run {
+                Ok(())
+            } else {
+                self.remove_snapshot(namespace, &snapshot, false)
+            };
+            each(PrunedSnapshot {
+                snapshot,
+                verdict,
+                outcome,
+            })?;
+        }
+        Ok(())
     }
 }

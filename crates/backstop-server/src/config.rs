@@ -8,6 +8,7 @@ pub mod datastore;
 mod error;
 mod file;
 pub mod jobs;
+pub mod migration;
 mod node;
 mod store;
 

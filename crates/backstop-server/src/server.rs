@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::access::{AccessControl, Administrator, KeyError, Refused, create_administrator};
 use crate::api;
 use crate::backup_session::chunk_gate::ChunkGate;
-use crate::config::{ConfigError, ConfigStore, EditError};
+use crate::config::{ConfigError, ConfigStore, EditError, migration};
 use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher};
 use crate::http::access_log::{AuthLog, LineLog};
@@ -388,6 +388,23 @@ struct Prepared {
     administrator: Option<Administrator>,
 }
 
+/// Says which settings of old versions nothing acts on.
+fn report_waiting_settings(config: &ConfigStore) {
+    match migration::waiting_prune_settings(config) {
+        Ok(stores) => {
+            for store in stores {
+                tracing::warn!(
+                    %store,
+                    "the datastore's section holds prune settings of an old version, which nothing acts on: \
+                     'proxmox-backup-manager migrate-config update-to-prune-jobs-config' makes a prune job of them"
+                );
+            }
+        }
+        // whoever needs the datastores says so
+        Err(error) => tracing::warn!(%error, "unable to look for settings of old versions"),
+    }
+}
+
 fn prepare(
     options: ServerOptions,
     endpoints: Vec<Endpoint>,
@@ -405,6 +422,7 @@ fn prepare(
     let tree = Tree::new(endpoints)?;
     let config = Arc::new(ConfigStore::new(roots.etc()));
     let administrator = create_administrator(&config)?;
+    report_waiting_settings(&config);
     let access = AccessControl::open(Arc::clone(&config))?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let datastores = DatastoreRegistry::new(Arc::clone(&config), &roots);

@@ -191,10 +191,33 @@ fn a_job_runs_on_demand_and_says_how_it_ended() {
             .map(|time| time > 1_700_000_000),
         Some(true)
     );
+    backup(&server, &source, 1_700_000_060);
     let output = manager(&["verify-job", "run", "check"]);
-    assert!(
-        output.starts_with("Starting datastore verify job 'store1:check'\n"),
-        "{output}"
+    let lines: Vec<&str> = output.lines().collect();
+    let [begin, store, found, threads, group, newest, ..] = lines[..] else {
+        panic!("{output}");
+    };
+    assert_eq!(
+        [begin, store, found],
+        [
+            "Starting datastore verify job 'store1:check'",
+            "verify datastore store1",
+            "found 1 groups",
+        ]
+    );
+    assert!(threads.starts_with("using ") && threads.ends_with(" verify thread(s)"));
+    assert!(group.starts_with("verify group store1:host/") && group.ends_with(" (2 snapshots)"));
+    assert!(newest.ends_with("/2023-11-14T22:14:20Z"), "{newest}");
+    let shares: Vec<&str> = output
+        .lines()
+        .filter(|line| line.starts_with("percentage done: "))
+        .collect();
+    assert_eq!(
+        shares,
+        [
+            "percentage done: 50.00% (0/1 groups, 1/2 snapshots in group #1)",
+            "percentage done: 100.00% (1/1 groups)",
+        ]
     );
     assert!(output.ends_with("TASK OK\n"), "{output}");
     let finished = wait_until_finished(&server, root, "verificationjob-check.json");

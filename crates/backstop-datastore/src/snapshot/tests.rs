@@ -367,22 +367,29 @@ fn pruning_removes_what_the_rule_does_not_keep() {
         last: Some(1),
         ..KeepOptions::default()
     };
-    let prune = |dry_run| -> Vec<&'static str> {
-        let pruned = test
-            .store
-            .prune_group(&ROOT, &group("vm/100"), &keep, &TimeZone::UTC, dry_run)
-            .unwrap();
-        pruned
-            .iter()
-            .map(|item| {
-                if item.outcome.is_ok() {
-                    item.verdict.mark.as_str()
-                } else {
-                    "failed"
+    let prune_until = |last: usize, dry_run| -> Vec<&'static str> {
+        let mut marks = Vec::new();
+        let outcome = test.store.prune_group(
+            &ROOT,
+            &group("vm/100"),
+            &keep,
+            &TimeZone::UTC,
+            dry_run,
+            |item| {
+                marks.push(match item.outcome {
+                    Ok(()) => item.verdict.mark.as_str(),
+                    Err(_) => "failed",
+                });
+                if marks.len() == last {
+                    return Err(DatastoreError::Aborted);
                 }
-            })
-            .collect()
+                Ok(())
+            },
+        );
+        assert_eq!(outcome.is_err(), marks.len() == last);
+        marks
     };
+    let prune = |dry_run| prune_until(usize::MAX, dry_run);
     assert_eq!(prune(true), ["remove", "remove", "keep"]);
     assert_eq!(
         test.store
@@ -395,6 +402,8 @@ fn pruning_removes_what_the_rule_does_not_keep() {
         .store
         .lock_snapshot(&ROOT, &snapshots[0], LockMode::Shared)
         .unwrap();
+    // whoever wants it to end is heard before the next one is removed
+    assert_eq!(prune_until(1, false), ["failed"]);
     assert_eq!(prune(false), ["failed", "remove", "keep"]);
     drop(reader);
     assert_eq!(prune(false), ["remove", "keep"]);

@@ -11,6 +11,7 @@ use super::VerifyRun;
 use crate::datastore::Datastore;
 use crate::error::{DatastoreError, Result};
 use crate::parallel;
+use crate::progress::Progress;
 use crate::task_log::TaskLog;
 
 /// Chunks of which pairs are made.
@@ -44,10 +45,13 @@ pub(super) fn verify(
     // Each thread reads and checks; the gates say how many do which at the same time.
     let threads = run.readers + run.checkers;
     let groups = chunks.len().div_ceil(GROUP);
+    let progress = Progress::new("chunks of this archive", chunks.len() as u64);
+    let done = AtomicU64::new(0);
     parallel::each(threads, groups, Buffers::default, |buffers, number| {
         // Two chunks of like length are hashed in little more time than one.
         let mut group: Vec<_> = chunks.iter().skip(number * GROUP).take(GROUP).collect();
         group.sort_unstable_by_key(|(_, size)| *size);
+        progress.tell(done.load(Ordering::Relaxed), log);
         for pair in group.chunks(2) {
             if log.is_aborted() {
                 return Err(DatastoreError::Aborted);
@@ -58,6 +62,7 @@ pub(super) fn verify(
                 [] => {}
             }
         }
+        done.fetch_add(group.len() as u64, Ordering::Relaxed);
         Ok(())
     })?;
     if log.is_aborted() {

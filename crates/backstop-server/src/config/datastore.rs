@@ -14,8 +14,9 @@ use super::jobs::{now, state_error};
 use super::{ConfigError, ConfigStore, EditError, SectionFile};
 use crate::jobs::{JobId, JobKind, JobStates};
 
-const TYPE: &str = "datastore";
-const PRUNE_KEYS: [&str; 7] = [
+pub(super) const TYPE: &str = "datastore";
+/// Prune settings of versions that knew no prune jobs.
+pub(super) const PRUNE_KEYS: [&str; 7] = [
     "keep-last",
     "keep-hourly",
     "keep-daily",
@@ -117,14 +118,27 @@ pub fn prepare(
     })
 }
 
-/// Cuts the old-style prune settings out and makes a job of them.
+/// Cuts the old-style prune settings out and makes a job of them, if they say when.
 fn take_prune_job(
     name: &DatastoreName,
     parameters: &mut Map<String, Value>,
 ) -> Option<(String, Map<String, Value>)> {
+    let job = prune_job_of(name.as_str(), parameters)?;
+    if !job.contains_key("schedule") {
+        return None;
+    }
+    let id = format!("default-{name}-{}", uuid::Uuid::new_v4());
+    Some((id.chars().take(32).collect(), job))
+}
+
+/// Cuts the old-style prune settings out and returns them as the properties of a prune job; `None` when there are none.
+pub(super) fn prune_job_of(
+    name: &str,
+    section: &mut Map<String, Value>,
+) -> Option<Map<String, Value>> {
     let mut job = Map::new();
     for key in PRUNE_KEYS {
-        if let Some(value) = parameters.remove(key) {
+        if let Some(value) = section.remove(key) {
             let key = if key == "prune-schedule" {
                 "schedule"
             } else {
@@ -133,12 +147,11 @@ fn take_prune_job(
             job.insert(key.to_string(), value);
         }
     }
-    if !job.contains_key("schedule") {
+    if job.is_empty() {
         return None;
     }
-    job.insert("store".to_string(), Value::String(name.to_string()));
-    let id = format!("default-{name}-{}", uuid::Uuid::new_v4());
-    Some((id.chars().take(32).collect(), job))
+    job.insert("store".to_string(), Value::from(name));
+    Some(job)
 }
 
 /// Adds a checked datastore to the configuration, and its prune job.

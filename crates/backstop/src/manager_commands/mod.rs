@@ -7,6 +7,7 @@ mod datastore;
 mod garbage_collection;
 mod jobs;
 mod local_server;
+mod migrate_config;
 mod namespace;
 mod settings;
 mod task;
@@ -46,6 +47,7 @@ pub fn program(name: String) -> Program {
             .group("cert", cert::commands())
             .group("datastore", datastore::commands())
             .group("garbage-collection", garbage_collection::commands())
+            .group("migrate-config", migrate_config::commands())
             .group("namespace", namespace::commands())
             .group("prune-job", jobs::prune_commands())
             .group("task", task::commands())

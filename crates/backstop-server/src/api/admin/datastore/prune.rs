@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use backstop_calendar::retention::{KeepOptions, Mark, Verdict};
-use backstop_datastore::{DatastoreError, PrunedSnapshot};
+use backstop_datastore::{DatastoreError, Progress, PrunedSnapshot};
 use backstop_types::record::PruneItem;
 use backstop_types::schema::Property;
 use backstop_types::{BackupGroup, Namespace, Operation, Privileges, Snapshot};
@@ -130,21 +130,16 @@ impl GroupPrune {
             ));
         }
         let zone = TimeZone::system();
-        let pruned = self
-            .datastore
-            .prune_group(&self.ns, &self.group, &self.keep, &zone, false)?;
-        for snapshot in &pruned {
-            task.log(format!(
-                "{} {}",
-                snapshot.snapshot,
-                snapshot.verdict.mark.as_str()
-            ));
-            warn_if_kept(&self.datastore, &self.ns, snapshot, task);
-        }
-        Ok(pruned
-            .iter()
-            .map(|pruned| item(&self.ns, &pruned.snapshot, pruned.verdict, false))
-            .collect())
+        let mut items = Vec::new();
+        self.datastore
+            .prune_group(&self.ns, &self.group, &self.keep, &zone, false, |pruned| {
+                let mark = pruned.verdict.mark.as_str();
+                task.log(format!("{} {mark}", pruned.snapshot));
+                warn_if_kept(&self.datastore, &self.ns, &pruned, task);
+                items.push(item(&self.ns, &pruned.snapshot, pruned.verdict, false));
+                task.check_abort()
+            })?;
+        Ok(items)
     }
 }
 
@@ -330,21 +325,28 @@ impl DatastorePrune {
             task.log(format!("retention options: {}", self.options));
         }
         let zone = TimeZone::system();
-        for (ns, group) in &self.groups {
+        let progress = Progress::new("groups", self.groups.len() as u64);
+        for (done, (ns, group)) in (0..).zip(&self.groups) {
             task.check_abort()?;
+            progress.tell(done, task);
             task.log(format!("Pruning group {ns}:\"{group}\""));
+            let pruned = self.datastore.prune_group(
+                ns,
+                group,
+                &self.keep,
+                &zone,
+                self.dry_run,
+                |snapshot| {
+                    self.report(ns, &snapshot, task);
+                    task.check_abort()
+                },
+            );
             // what cannot be pruned must not keep the rest from being pruned
-            match self
-                .datastore
-                .prune_group(ns, group, &self.keep, &zone, self.dry_run)
-            {
-                Ok(pruned) => pruned
-                    .iter()
-                    .for_each(|snapshot| self.report(ns, snapshot, task)),
-                Err(err) => {
-                    let err = crate::http::error::chain(&err);
-                    task.warn(format!("unable to prune group {ns}:\"{group}\" - {err}"));
-                }
+            if let Err(failure) = pruned {
+                task.check_abort()?;
+                task.warn(format!(
+                    "unable to prune group {ns}:\"{group}\" - {failure}"
+                ));
             }
         }
         Ok(())

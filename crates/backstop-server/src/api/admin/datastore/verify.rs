@@ -1,6 +1,6 @@
 //! Starting verifications.
 
-use backstop_datastore::{VerifyAge, VerifyOutcome, VerifyRun, VerifyThreads};
+use backstop_datastore::{Progress, VerifyAge, VerifyOutcome, VerifyRun, VerifyThreads};
 use backstop_types::schema::Property;
 use backstop_types::{
     BackupGroup, BackupTime, BackupType, Namespace, Operation, Privileges, Snapshot,
@@ -162,30 +162,58 @@ struct Results {
     in_use: usize,
 }
 
+/// Where a run is.
+struct GroupPosition {
+    /// Groups before this one.
+    number: usize,
+    of: usize,
+}
+
+impl GroupPosition {
+    /// How far the run is when `done` of the group's `total` snapshots are verified.
+    fn share(&self, done: usize, total: usize) -> String {
+        let (number, of) = (self.number, self.of);
+        let percent = (number as f64 + done as f64 / total as f64) * 100.0 / of as f64;
+        if done == total {
+            format!(
+                "percentage done: {percent:.2}% ({}/{of} groups)",
+                number + 1
+            )
+        } else {
+            format!(
+                "percentage done: {percent:.2}% ({number}/{of} groups, {done}/{total} snapshots in group #{})",
+                number + 1
+            )
+        }
+    }
+}
+
 impl Verification {
     fn run(&self, task: &TaskContext) -> Result<(), TaskFailure> {
         let mut results = Results::default();
         let run = self.datastore.start_verification(self.threads);
-        task.log(format!(
+        let threads = format!(
             "using {} read and {} verify thread(s)",
             run.readers(),
             run.checkers()
-        ));
+        );
         match &self.scope {
             Scope::Snapshot(ns, snapshot) => {
-                self.snapshot(ns, snapshot, &run, task, &mut results)?
+                task.log(threads);
+                self.snapshot(ns, snapshot, &run, task, &mut results)?;
             }
             Scope::Groups(groups) => {
                 task.log(format!("verify datastore {}", self.datastore.name()));
                 task.log(format!("found {} groups", groups.len()));
+                task.log(threads);
+                let progress = Progress::new("groups", groups.len() as u64);
                 for (number, (ns, group)) in groups.iter().enumerate() {
-                    self.group(ns, group, &run, task, &mut results)?;
-                    let done = (number + 1) as f64 * 100.0 / groups.len() as f64;
-                    task.log(format!(
-                        "percentage done: {done:.2}% ({}/{} groups)",
-                        number + 1,
-                        groups.len()
-                    ));
+                    progress.tell(number as u64, task);
+                    let position = GroupPosition {
+                        number,
+                        of: groups.len(),
+                    };
+                    self.group(ns, group, &position, &run, task, &mut results)?;
                 }
             }
         }
@@ -218,6 +246,7 @@ impl Verification {
         &self,
         ns: &Namespace,
         group: &BackupGroup,
+        position: &GroupPosition,
         run: &VerifyRun,
         task: &TaskContext,
         results: &mut Results,
@@ -238,8 +267,9 @@ impl Verification {
             "verify group {name} ({} snapshots)",
             snapshots.len()
         ));
-        for info in &snapshots {
+        for (done, info) in (1..).zip(&snapshots) {
             self.snapshot(ns, &info.snapshot, run, task, results)?;
+            task.log(position.share(done, snapshots.len()));
         }
         Ok(())
     }

@@ -242,7 +242,7 @@ fn a_job_runs_on_demand_and_says_how_it_ended() {
             && output.ends_with("TASK WARNINGS: 1\n"),
         "{output}"
     );
-    assert_eq!(snapshots(&server), 1);
+    assert_eq!(snapshots(&server), 2);
 
     // One whose datastore may not be written fails to start, and says why.
     manager(&[

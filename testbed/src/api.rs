@@ -28,13 +28,22 @@ impl Api {
     ///
     /// When the server cannot be reached.
     pub fn connect(server: &ServerProcess) -> Result<Self> {
+        Self::log_in(server, "admin@pbs", &server.password)
+    }
+
+    /// Logs in as anybody: a user with a password, or a token with its secret.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    pub fn log_in(server: &ServerProcess, auth_id: &str, secret: &str) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
         let host = server.address.ip().to_string();
-        let mut options = ClientOptions::new(host, server.address.port(), "admin@pbs".parse()?);
-        options.secret = Some(server.password.clone());
+        let mut options = ClientOptions::new(host, server.address.port(), auth_id.parse()?);
+        options.secret = Some(secret.to_owned());
         options.fingerprint = Some(server.fingerprint.parse()?);
         let client = runtime.block_on(HttpClient::connect(options))?;
         Ok(Self {

@@ -65,6 +65,8 @@ pub enum Mark {
     KeepPartial,
     /// It is protected.
     Protected,
+    /// It would go, but is locked.
+    Locked,
     /// It goes.
     Remove,
 }
@@ -81,6 +83,7 @@ impl Mark {
             Mark::Keep => "keep",
             Mark::KeepPartial => "keep-partial",
             Mark::Protected => "protected",
+            Mark::Locked => "locked",
             Mark::Remove => "remove",
         }
     }
@@ -155,6 +158,11 @@ pub enum Reason {
     },
     /// No rule has chosen it.
     NotChosen,
+    /// No rule has chosen it, but it is locked until this moment, in seconds since 1970.
+    Locked {
+        /// The moment.
+        until: i64,
+    },
 }
 
 impl Reason {
@@ -184,6 +192,10 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::NotChosen => f.write_str("no rule keeps it"),
+            Reason::Locked { until } => match Timestamp::from_second(*until) {
+                Ok(until) => write!(f, "retention lock until {until}"),
+                Err(_) => f.write_str("retention lock"),
+            },
         }
     }
 }
@@ -200,6 +212,11 @@ pub struct Verdict {
 impl Verdict {
     const fn new(mark: Mark, reason: Reason) -> Self {
         Self { mark, reason }
+    }
+
+    /// What becomes of a snapshot that no rule keeps, but that is locked until this moment, in seconds since 1970.
+    pub const fn locked(until: i64) -> Self {
+        Self::new(Mark::Locked, Reason::Locked { until })
     }
 }
 

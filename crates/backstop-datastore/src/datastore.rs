@@ -14,6 +14,7 @@ use crate::error::{DatastoreError, Result};
 use crate::gc_status;
 use crate::lock_file::LockFiles;
 use crate::process_lock::{LOCK_FILE, ProcessLock, WriterGuard};
+use crate::retention_lock::{Clock, LockState, SystemClock};
 use crate::summary::Summaries;
 
 const BASE_MODE: u32 = 0o755;
@@ -51,6 +52,7 @@ pub struct Datastore {
     /// Held by the running garbage collection.
     pub(crate) gc_running: Mutex<()>,
     pub(crate) summaries: Summaries,
+    pub(crate) lock_state: LockState,
 }
 
 impl Datastore {
@@ -106,6 +108,21 @@ impl Datastore {
         locks_dir: &Path,
         tuning: Tuning,
     ) -> Result<Arc<Self>> {
+        let clock = Arc::new(SystemClock::begin());
+        Self::open_with_clock(name, path, locks_dir, tuning, clock)
+    }
+
+    /// As [`open`](Self::open), with the clock that the retention lock goes by.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_clock(
+        name: &DatastoreName,
+        path: &Path,
+        locks_dir: &Path,
+        tuning: Tuning,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>> {
         let chunks = ChunkStore::open(path, tuning.sync_level)?;
         let process_lock = ProcessLock::open(path)?;
         Ok(Arc::new(Datastore {
@@ -118,6 +135,7 @@ impl Datastore {
             gc_status: RwLock::new(gc_status::load(path)),
             gc_running: Mutex::new(()),
             summaries: Summaries::default(),
+            lock_state: LockState::new(clock),
         }))
     }
 

@@ -7,6 +7,7 @@ use backstop_format::{Digest, FormatError};
 use backstop_types::{BackupGroup, Namespace, Snapshot};
 
 use crate::relocation::MoveRefusal;
+use crate::retention_lock::{RetentionLockRefusal, RetentionLocked};
 
 /// Result of this crate's operations.
 pub type Result<T> = std::result::Result<T, DatastoreError>;
@@ -105,6 +106,12 @@ pub enum DatastoreError {
     /// The snapshot is protected.
     #[error("cannot remove protected snapshot")]
     Protected(Snapshot),
+    /// A retention lock keeps the snapshot.
+    #[error(transparent)]
+    RetentionLocked(Box<RetentionLocked>),
+    /// A retention lock is not changed as asked.
+    #[error(transparent)]
+    RetentionLock(Box<RetentionLockRefusal>),
     /// A name's stored form is no valid name.
     #[error("{path:?} is invalid - {reason}")]
     Invalid {
@@ -146,6 +153,18 @@ pub enum DatastoreError {
 impl From<MoveRefusal> for DatastoreError {
     fn from(refusal: MoveRefusal) -> Self {
         Self::Move(Box::new(refusal))
+    }
+}
+
+impl From<RetentionLocked> for DatastoreError {
+    fn from(locked: RetentionLocked) -> Self {
+        Self::RetentionLocked(Box::new(locked))
+    }
+}
+
+impl From<RetentionLockRefusal> for DatastoreError {
+    fn from(refusal: RetentionLockRefusal) -> Self {
+        Self::RetentionLock(Box::new(refusal))
     }
 }
 

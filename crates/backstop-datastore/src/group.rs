@@ -164,12 +164,15 @@ impl Datastore {
         Err(DatastoreError::NoSuchGroup(group.clone()))
     }
 
-    /// Removes all snapshots of a group that are not protected, and the group when none is left.
+    /// Removes all snapshots of a group that are not protected, and the group when none is left. If a retention lock keeps one,
+    /// nothing is removed.
     ///
     /// # Errors
-    /// The group does not exist; it or a snapshot of it is in use, in which case the removal stops there.
+    /// The group does not exist; a snapshot of it is locked; it or a snapshot of it is in use, in which case the removal stops
+    /// there.
     pub fn remove_group(&self, namespace: &Namespace, group: &BackupGroup) -> Result<DeleteStats> {
         let lock = self.lock_existing_group(namespace, group)?;
+        self.check_group_unlocked(namespace, group)?;
         let mut stats = DeleteStats::default();
         for time in self.snapshot_times(namespace, group)? {
             match self.remove_snapshot_of_locked_group(namespace, &group.snapshot(time)) {

@@ -13,6 +13,7 @@ use crate::datastore::Datastore;
 use crate::dir_listing;
 use crate::error::{DatastoreError, Result};
 use crate::lock_file::LockMode;
+use crate::retention_lock::permit::RemovalPermit;
 use crate::task_log::TaskLog;
 
 const REMOVED: &str = ".removed";
@@ -95,18 +96,14 @@ impl Datastore {
         if self.is_finished(namespace, snapshot) || self.is_protected(namespace, snapshot) {
             return Ok(false);
         }
-        self.remove_snapshot_files(namespace, snapshot)?;
+        self.remove_snapshot_files(self.permit_removal(namespace, snapshot)?)?;
         lock.remove();
         Ok(true)
     }
 
-    /// Removes the directory of a snapshot: at once from every listing, then from the disk.
-    pub(crate) fn remove_snapshot_files(
-        &self,
-        namespace: &Namespace,
-        snapshot: &Snapshot,
-    ) -> Result<()> {
-        let path = self.snapshot_path(namespace, snapshot);
+    /// Removes the directory of a snapshot: at once from every listing, then from the disk. Nothing else removes snapshots.
+    pub(crate) fn remove_snapshot_files(&self, permit: RemovalPermit) -> Result<()> {
+        let path = self.snapshot_path(permit.namespace, permit.snapshot);
         let hidden = hidden_path(&path);
         // One of the same name can only be a leftover.
         remove_dir(&hidden)?;
@@ -114,6 +111,7 @@ impl Datastore {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(DatastoreError::io("remove snapshot directory", &path))?,
         }
+        drop(permit);
         remove_dir(&hidden)
     }
 

@@ -17,6 +17,7 @@ mod atomic_file;
 mod chunk_store;
 mod clock;
 mod datastore;
+mod destruction;
 mod digest_set;
 mod dir_listing;
 mod error;
@@ -37,6 +38,7 @@ mod process_lock;
 mod progress;
 mod prune;
 mod relocation;
+mod retention_lock;
 mod snapshot;
 mod snapshot_writer;
 mod summary;
@@ -53,6 +55,11 @@ pub use process_lock::WriterGuard;
 pub use progress::Progress;
 pub use prune::PrunedSnapshot;
 pub use relocation::{MoveRefusal, NamespaceMove};
+pub use retention_lock::{
+    Attempt, Change, Clock, ClockRequest, DEFAULT_GRACE_HOURS, Governing, Lock, Locks, MAX_DAYS,
+    MAX_GRACE_HOURS, NamespaceLock, Request, RetentionLock, RetentionLockRefusal,
+    RetentionLockStatus, RetentionLocked, SystemClock, TrustedTime, moment, place,
+};
 pub use snapshot::SnapshotInfo;
 pub use snapshot_writer::SnapshotWriter;
 pub use summary::Summarise;

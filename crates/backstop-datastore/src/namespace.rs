@@ -8,6 +8,7 @@ use backstop_types::record::DeleteStats;
 use crate::datastore::Datastore;
 use crate::dir_listing;
 use crate::error::{DatastoreError, Result};
+use crate::retention_lock::permit::refuse;
 
 /// What became of a namespace that was to be removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,10 +106,11 @@ impl Datastore {
     }
 
     /// Removes a namespace and those below it; their groups only when `with_groups` is set, and protected snapshots never.
-    /// What cannot be removed stays, and so do the namespaces that hold it. The root itself always stays.
+    /// What cannot be removed stays, and so do the namespaces that hold it. The root itself always stays. If a retention lock
+    /// keeps a snapshot that would be removed, nothing is.
     ///
     /// # Errors
-    /// The namespace does not exist, a group is in use, or the disk fails.
+    /// The namespace does not exist, a snapshot is locked, a group is in use, or the disk fails.
     pub fn remove_namespace(
         &self,
         namespace: &Namespace,
@@ -118,7 +120,11 @@ impl Datastore {
             complete: true,
             stats: DeleteStats::default(),
         };
-        for namespace in self.namespaces(namespace, None)?.into_iter().rev() {
+        let namespaces = self.namespaces(namespace, None)?;
+        for namespace in namespaces.iter().filter(|_| with_groups) {
+            refuse(self.retention_lock().any_locked_in(namespace)?)?;
+        }
+        for namespace in namespaces.into_iter().rev() {
             if with_groups {
                 for group in self.groups(&namespace)? {
                     let removed = self.remove_group(&namespace, &group)?;

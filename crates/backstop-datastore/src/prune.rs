@@ -19,7 +19,8 @@ pub struct PrunedSnapshot {
 }
 
 impl Datastore {
-    /// What a retention rule says about each snapshot of a group, oldest first.
+    /// What a retention rule says about each snapshot of a group, oldest first. What it does not keep, but a retention lock
+    /// does, is marked as locked.
     ///
     /// # Errors
     /// The disk fails.
@@ -41,11 +42,17 @@ impl Datastore {
             })
             .collect();
         let verdicts = explain(&candidates, keep, zone);
-        Ok(snapshots
-            .into_iter()
-            .map(|info| info.snapshot)
-            .zip(verdicts)
-            .collect())
+        let lock = self.retention_lock().in_namespace(namespace)?;
+        let mut selection = Vec::with_capacity(snapshots.len());
+        for (info, mut verdict) in snapshots.into_iter().zip(verdicts) {
+            if let Some(lock) = lock.as_ref().filter(|_| !verdict.mark.keeps())
+                && let Some(locked) = lock.locked(&info.snapshot)?
+            {
+                verdict = Verdict::locked(locked.until);
+            }
+            selection.push((info.snapshot, verdict));
+        }
+        Ok(selection)
     }
 
     /// Removes the snapshots of a group that a retention rule does not keep, oldest first. A snapshot that cannot be removed

@@ -16,6 +16,7 @@ use crate::group::{NOTES, OWNER};
 use crate::lock_file::{FileLock, LockMode};
 use crate::move_journal;
 use crate::ownership;
+use crate::retention_lock::permit::MovePermit;
 use crate::task_log::TaskLog;
 
 pub use namespace::NamespaceMove;
@@ -142,6 +143,10 @@ impl Datastore {
             let (group, namespace) = named(to);
             return Err(MoveRefusal::GroupExists { group, namespace }.into());
         }
+        if to != from {
+            let times = self.snapshot_times(from, group)?;
+            self.check_locks_of_move(from, group, to, &times)?;
+        }
         Ok(())
     }
 
@@ -176,21 +181,20 @@ impl Datastore {
         }
         let verb = if merging { "merging" } else { "moving" };
         log.info(&format!("{verb} group '{group}' from '{from}' to '{to}'"));
-        let relocation = Relocation {
-            datastore: self,
-            from,
-            to,
-            group,
-        };
         let mut times = self.snapshot_times(from, group)?;
         times.reverse();
+        let relocation = Relocation {
+            datastore: self,
+            permit: self.permit_move(from, group, to, times)?,
+        };
+        let times = &relocation.permit.times;
         if !merging && times.len() <= MAX_LOCKED {
-            relocation.whole(&times)?;
+            relocation.whole()?;
             lock.remove();
             return Ok(());
         }
         if merging {
-            relocation.check_merge(&times, log)?;
+            relocation.check_merge(log)?;
         } else {
             relocation.create_target()?;
         }
@@ -198,6 +202,7 @@ impl Datastore {
             relocation.batch(batch, log)?;
         }
         relocation.notes(log)?;
+        drop(relocation);
         let path = self.group_path(from, group);
         log.info(&format!("removing backup group {path:?}"));
         self.remove_group_dir(from, group, lock)
@@ -207,9 +212,7 @@ impl Datastore {
 /// A group on its way, locked at both places.
 struct Relocation<'a> {
     datastore: &'a Datastore,
-    from: &'a Namespace,
-    to: &'a Namespace,
-    group: &'a BackupGroup,
+    permit: MovePermit<'a>,
 }
 
 /// A snapshot that nobody else uses.
@@ -220,11 +223,13 @@ struct LockedSnapshot {
 
 impl Relocation<'_> {
     /// Moves the directory of the group as it is.
-    fn whole(&self, times: &[BackupTime]) -> Result<()> {
-        let snapshots = self.lock(times)?;
+    fn whole(&self) -> Result<()> {
+        let snapshots = self.lock(&self.permit.times)?;
         self.note_indexes(&snapshots)?;
-        let old = self.datastore.group_path(self.from, self.group);
-        let new = self.datastore.group_path(self.to, self.group);
+        let old = self
+            .datastore
+            .group_path(self.permit.from, self.permit.group);
+        let new = self.datastore.group_path(self.permit.to, self.permit.group);
         create_parent(&new)?;
         rename(&old, &new)?;
         for locked in snapshots {
@@ -242,8 +247,12 @@ impl Relocation<'_> {
                 return Err(DatastoreError::Aborted);
             }
             rename(
-                &self.datastore.snapshot_path(self.from, &locked.snapshot),
-                &self.datastore.snapshot_path(self.to, &locked.snapshot),
+                &self
+                    .datastore
+                    .snapshot_path(self.permit.from, &locked.snapshot),
+                &self
+                    .datastore
+                    .snapshot_path(self.permit.to, &locked.snapshot),
             )?;
             self.release_moved(locked);
         }
@@ -254,10 +263,12 @@ impl Relocation<'_> {
         times
             .iter()
             .map(|time| {
-                let snapshot = self.group.snapshot(*time);
-                let lock =
-                    self.datastore
-                        .lock_snapshot(self.from, &snapshot, LockMode::Exclusive)?;
+                let snapshot = self.permit.group.snapshot(*time);
+                let lock = self.datastore.lock_snapshot(
+                    self.permit.from,
+                    &snapshot,
+                    LockMode::Exclusive,
+                )?;
                 Ok(LockedSnapshot { snapshot, lock })
             })
             .collect()
@@ -267,8 +278,11 @@ impl Relocation<'_> {
     fn note_indexes(&self, snapshots: &[LockedSnapshot]) -> Result<()> {
         let mut indexes = Vec::new();
         for LockedSnapshot { snapshot, .. } in snapshots {
-            let dir = self.datastore.snapshot_path(self.to, snapshot);
-            let files = self.datastore.snapshot_info(self.from, snapshot)?.files;
+            let dir = self.datastore.snapshot_path(self.permit.to, snapshot);
+            let files = self
+                .datastore
+                .snapshot_info(self.permit.from, snapshot)?
+                .files;
             indexes.extend(
                 files
                     .iter()
@@ -282,14 +296,19 @@ impl Relocation<'_> {
     /// Removes the lock files of a snapshot that is no longer at the source.
     fn release_moved(&self, LockedSnapshot { snapshot, lock }: LockedSnapshot) {
         // A manifest is changed under the lock of its snapshot only, so nobody holds this one.
-        let _ = std::fs::remove_file(self.datastore.locks.manifest(self.from, &snapshot));
+        let _ = std::fs::remove_file(self.datastore.locks.manifest(self.permit.from, &snapshot));
         lock.remove();
     }
 
-    fn check_merge(&self, times: &[BackupTime], log: &dyn TaskLog) -> Result<()> {
-        let from_owner = self.datastore.owner(self.from, self.group)?;
-        let to_owner = self.datastore.owner(self.to, self.group)?;
-        let (group, from, to) = (self.group.clone(), self.from.clone(), self.to.clone());
+    fn check_merge(&self, log: &dyn TaskLog) -> Result<()> {
+        let times = &self.permit.times;
+        let from_owner = self.datastore.owner(self.permit.from, self.permit.group)?;
+        let to_owner = self.datastore.owner(self.permit.to, self.permit.group)?;
+        let (group, from, to) = (
+            self.permit.group.clone(),
+            self.permit.from.clone(),
+            self.permit.to.clone(),
+        );
         if from_owner != to_owner {
             return Err(MoveRefusal::OwnerMismatch {
                 group,
@@ -302,7 +321,7 @@ impl Relocation<'_> {
         }
         let newest = self
             .datastore
-            .snapshot_times(self.to, self.group)?
+            .snapshot_times(self.permit.to, self.permit.group)?
             .into_iter()
             .next();
         match (times.first(), newest) {
@@ -317,24 +336,33 @@ impl Relocation<'_> {
 
     /// Makes the group at the target, empty, for the same owner.
     fn create_target(&self) -> Result<()> {
-        let owner = self.datastore.owner(self.from, self.group)?;
-        let path = self.datastore.group_path(self.to, self.group);
+        let owner = self.datastore.owner(self.permit.from, self.permit.group)?;
+        let path = self.datastore.group_path(self.permit.to, self.permit.group);
         ownership::create_dir_all(&path, 0o755)
             .map_err(DatastoreError::io("create group directory", &path))?;
         crate::atomic_file::replace(&path.join(OWNER), format!("{owner}\n").as_bytes(), false)
     }
 
     fn notes(&self, log: &dyn TaskLog) -> Result<()> {
-        let Some(notes) = self.datastore.group_notes(self.from, self.group)? else {
+        let Some(notes) = self
+            .datastore
+            .group_notes(self.permit.from, self.permit.group)?
+        else {
             return Ok(());
         };
-        match self.datastore.group_notes(self.to, self.group)? {
-            None => rename(&self.notes_path(self.from), &self.notes_path(self.to)),
+        match self
+            .datastore
+            .group_notes(self.permit.to, self.permit.group)?
+        {
+            None => rename(
+                &self.notes_path(self.permit.from),
+                &self.notes_path(self.permit.to),
+            ),
             Some(kept) => {
                 if kept != notes {
                     log.warn(&format!(
                         "group notes differ during merge of '{}' from '{}' into '{}' - keeping target's notes",
-                        self.group, self.from, self.to
+                        self.permit.group, self.permit.from, self.permit.to
                     ));
                 }
                 Ok(())
@@ -343,7 +371,9 @@ impl Relocation<'_> {
     }
 
     fn notes_path(&self, namespace: &Namespace) -> PathBuf {
-        self.datastore.group_path(namespace, self.group).join(NOTES)
+        self.datastore
+            .group_path(namespace, self.permit.group)
+            .join(NOTES)
     }
 }
 

@@ -310,7 +310,7 @@ impl Datastore {
     /// Removes a snapshot, and its group when that was the last one. With `force`, the caller holds the snapshot's lock.
     ///
     /// # Errors
-    /// It does not exist, is in use or protected, or the disk fails.
+    /// It does not exist, is in use, protected or locked, or the disk fails.
     pub fn remove_snapshot(
         &self,
         namespace: &Namespace,
@@ -343,12 +343,12 @@ impl Datastore {
         if self.is_protected(namespace, snapshot) && self.snapshot_exists(namespace, snapshot) {
             return Err(DatastoreError::Protected(snapshot.clone()));
         }
-        self.remove_snapshot_files(namespace, snapshot)
+        self.remove_snapshot_files(self.permit_removal(namespace, snapshot)?)
     }
 }
 
 /// Whether a file belongs to the listing of a snapshot.
-fn has_known_extension(name: &str) -> bool {
+pub(crate) fn has_known_extension(name: &str) -> bool {
     matches!(name.rsplit_once('.'), Some((_, "blob" | "fidx" | "didx")))
 }
 

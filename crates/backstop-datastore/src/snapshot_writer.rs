@@ -171,8 +171,8 @@ impl SnapshotWriter {
 
     /// The files go, and so does the lock. A group without snapshots goes with them unless its lock is held.
     fn remove(&mut self) -> Result<()> {
-        self.datastore
-            .remove_snapshot_files(&self.namespace, &self.snapshot)?;
+        let permit = Datastore::permit_abort(&self.namespace, &self.snapshot);
+        self.datastore.remove_snapshot_files(permit)?;
         if let Some(lock) = self.lock.take() {
             lock.remove();
         }

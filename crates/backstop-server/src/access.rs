@@ -6,6 +6,7 @@
 
 pub mod acl;
 mod administrator;
+pub mod append_only;
 mod authenticator;
 mod control;
 mod csrf;

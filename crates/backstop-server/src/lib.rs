@@ -19,6 +19,7 @@ mod log_rotation;
 mod memory;
 pub mod metrics;
 pub mod reader_session;
+mod retention_clock;
 pub mod roots;
 mod rotated_log;
 pub mod router;

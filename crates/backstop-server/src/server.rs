@@ -22,6 +22,7 @@ use crate::jobs::{JobStates, Timer};
 use crate::listener::{self, Listener};
 use crate::log_rotation;
 use crate::metrics::{History, Sampler};
+use crate::retention_clock;
 use crate::roots::Roots;
 use crate::router::tree::{Tree, TreeError};
 use crate::router::{Endpoint, dispatch};
@@ -363,6 +364,10 @@ async fn run_with(
         shutdown.subscribe(),
     ));
     data.spawn(log_rotation::run_daily(
+        Arc::clone(&server),
+        shutdown.subscribe(),
+    ));
+    data.spawn(retention_clock::run(
         Arc::clone(&server),
         shutdown.subscribe(),
     ));

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
+use crate::manager_commands::{retention_lock, token};
 use crate::output;
 use crate::prune_simulator_command;
 use crate::server_command;
@@ -26,6 +27,8 @@ Usage: backstop COMMAND
   pxar             work with archives of directories (the commands of pxar)
   calendar         explain a calendar event, as schedules are written
   prune-simulator  show what retention rules would keep
+  retention-lock   keep young snapshots from being removed by anybody
+  token            API tokens that can only add backups
   install-links    make links, so that this program is found under the names of these tools
   version          show the version
 
@@ -40,7 +43,9 @@ pub fn program(name: String) -> Program {
         root: Group::new()
             .command("calendar", calendar_command::command())
             .command("prune-simulator", prune_simulator_command::command())
+            .group("retention-lock", retention_lock::commands())
             .command("server", server_command::command())
+            .group("token", token::commands())
             .command(
                 "install-links",
                 Command::new(

@@ -249,6 +249,9 @@ fn a_datastore_of_either_server_is_opened_verified_and_restored_by_the_other() {
             .unwrap(),
     )
     .unwrap();
+    // its file must not disturb the stock server
+    ours.ok("retention-lock", &["set", "store1", "--days", "30"])
+        .unwrap();
     drop(ours);
     let copied = world.scratch.path().join("copied");
     let run = |program: &str, arguments: &[&OsStr]| {
@@ -288,6 +291,16 @@ fn a_datastore_of_either_server_is_opened_verified_and_restored_by_the_other() {
     ];
     manager(&create);
     manager(&["verify".as_ref(), "ours".as_ref()]);
+    let collected = manager(&[
+        "garbage-collection".as_ref(),
+        "start".as_ref(),
+        "ours".as_ref(),
+    ]);
+    assert!(
+        collected.contains("TASK OK") && !collected.contains("WARN"),
+        "{collected}"
+    );
+    assert!(copied.join(".backstop-retention-lock.json").is_file());
     let mut restore = world.stock.stock_command("proxmox-backup-client");
     restore.env("PBS_REPOSITORY", "admin@pbs@127.0.0.1:ours");
     restore

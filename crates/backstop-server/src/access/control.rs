@@ -9,6 +9,7 @@ use backstop_types::section_config::SectionConfig;
 use backstop_types::{AuthId, Privileges, UserId};
 use serde_json::Value;
 
+use super::append_only::Marks;
 use super::hash_queue::{HashQueue, Turn};
 use super::key::{AuthKeys, KeyError};
 use super::outside_queue::{OutsideQueue, OutsideTurn};
@@ -23,11 +24,12 @@ type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// Access control of a server. All methods block: they read files, and logins compute costly
 /// hashes.
 pub struct AccessControl {
-    config: Arc<ConfigStore>,
+    pub(super) config: Arc<ConfigStore>,
     keys: AuthKeys,
     tokens: TokenCache,
     hashing: HashQueue,
     outside: OutsideQueue,
+    pub(super) marks: Marks,
     clock: Clock,
 }
 
@@ -71,6 +73,7 @@ impl AccessControl {
             tokens,
             hashing: HashQueue::default(),
             outside: OutsideQueue::default(),
+            marks: Marks::default(),
             clock: Arc::new(clock),
         })
     }
@@ -215,7 +218,12 @@ impl AccessControl {
     /// # Errors
     /// When the access rules cannot be read.
     pub fn permissions(&self, auth_id: &AuthId, path: &str) -> Result<Permissions, ConfigError> {
-        Ok(self.config.acl()?.data.permissions(auth_id, path))
+        let most = self.most(auth_id);
+        let granted = self.config.acl()?.data.permissions(auth_id, path);
+        Ok(Permissions {
+            privileges: granted.privileges & most,
+            propagated: granted.propagated & most,
+        })
     }
 
     /// Checks privileges at a path; with `any`, one of them is enough.
@@ -232,8 +240,8 @@ impl AccessControl {
         if auth_id.is_root() {
             return Ok(());
         }
-        match self.config.acl() {
-            Ok(acl) => permissions::check(&acl.data, auth_id, path, privileges, any),
+        match self.permissions(auth_id, path) {
+            Ok(held) => permissions::check(held.privileges, path, privileges, any),
             Err(error) => {
                 tracing::error!("no permissions are granted: {error}");
                 Err(PermissionDenied {
@@ -254,6 +262,7 @@ impl AccessControl {
         path: &str,
         privileges: Privileges,
     ) -> Result<bool, ConfigError> {
+        let privileges = privileges & self.most(auth_id);
         Ok(auth_id.is_root() || self.config.acl()?.data.any_below(auth_id, path, privileges))
     }
 
@@ -269,6 +278,7 @@ impl AccessControl {
         Ok(permissions::overview(
             &self.config.acl()?.data,
             auth_id,
+            self.most(auth_id),
             path,
         ))
     }

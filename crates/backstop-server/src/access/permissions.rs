@@ -21,8 +21,13 @@ pub type PermissionMap = BTreeMap<String, BTreeMap<&'static str, bool>>;
 /// Paths that the overview always has.
 const ALWAYS_SHOWN: [&str; 5] = ["/", "/access", "/datastore", "/remote", "/system"];
 
-/// The overview for `auth_id`: at `path`, or at all paths that rules name.
-pub(super) fn overview(tree: &AclTree, auth_id: &AuthId, path: Option<&str>) -> PermissionMap {
+/// The overview for `auth_id`, who can hold no more than `most`: at `path`, or at all paths that rules name.
+pub(super) fn overview(
+    tree: &AclTree,
+    auth_id: &AuthId,
+    most: Privileges,
+    path: Option<&str>,
+) -> PermissionMap {
     let paths = match path {
         Some(path) => vec![path.to_string()],
         None => tree
@@ -39,7 +44,7 @@ pub(super) fn overview(tree: &AclTree, auth_id: &AuthId, path: Option<&str>) -> 
         } = tree.permissions(auth_id, &path);
         let held: BTreeMap<&str, bool> = Privileges::NAMES
             .iter()
-            .filter(|(privilege, _)| privileges.contains(*privilege))
+            .filter(|(privilege, _)| (privileges & most).contains(*privilege))
             .map(|(privilege, name)| (*name, propagated.contains(*privilege)))
             .collect();
         if !held.is_empty() {
@@ -49,15 +54,13 @@ pub(super) fn overview(tree: &AclTree, auth_id: &AuthId, path: Option<&str>) -> 
     map
 }
 
-/// Checks privileges at a path; with `any`, one of them is enough.
+/// Checks the privileges that somebody holds at a path; with `any`, one of those needed is enough.
 pub(super) fn check(
-    tree: &AclTree,
-    auth_id: &AuthId,
+    held: Privileges,
     path: &str,
     privileges: Privileges,
     any: bool,
 ) -> Result<(), PermissionDenied> {
-    let held = tree.permissions(auth_id, path).privileges;
     let allowed = if any {
         held.intersects(privileges)
     } else {
@@ -102,7 +105,7 @@ mod tests {
                 serde_json::from_str(&fixture(&format!("rest/{capture}.json"))).unwrap();
             let body: serde_json::Value =
                 serde_json::from_str(capture["body"].as_str().unwrap()).unwrap();
-            let own = overview(&tree, &auth_id.parse().unwrap(), path);
+            let own = overview(&tree, &auth_id.parse().unwrap(), Privileges::ALL, path);
             assert_eq!(
                 serde_json::to_value(own).unwrap(),
                 body["data"],
@@ -113,16 +116,14 @@ mod tests {
 
     #[test]
     fn a_missing_privilege_is_named_with_its_path() {
-        let tree = AclTree::default();
-        let auth_id = "a@pbs".parse().unwrap();
         let privileges = Privileges::DATASTORE_AUDIT | Privileges::DATASTORE_BACKUP;
-        let error = check(&tree, &auth_id, "/datastore/s", privileges, true).unwrap_err();
+        let error = check(Privileges::SYS_AUDIT, "/datastore/s", privileges, true).unwrap_err();
         assert_eq!(
             error.to_string(),
             "permission check failed - missing Datastore.Audit|Datastore.Backup on /datastore/s"
         );
         assert_eq!(
-            check(&tree, &AuthId::root(), "/datastore/s", privileges, false),
+            check(Privileges::ALL, "/datastore/s", privileges, false),
             Ok(())
         );
     }

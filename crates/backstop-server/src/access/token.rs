@@ -5,7 +5,7 @@ use backstop_types::section_config::SectionConfig;
 use backstop_types::{AuthId, TokenName, UserId};
 use serde_json::{Map, Value};
 
-use super::{password_hash, user};
+use super::{append_only, password_hash, user};
 use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile};
 
 /// Section type of tokens.
@@ -120,6 +120,8 @@ pub fn generate(
         users
             .set(TYPE, &token.to_string(), parameters)
             .map_err(EditError::Conflict)?;
+        // one of that name may have been removed by another program
+        append_only::unmark(config, &token)?;
         let value = set_secret(config, &token)?;
         Ok(NewToken {
             tokenid: token.clone(),

@@ -1,5 +1,8 @@
 //! `/backstop`: what stock servers do not have.
 
+mod append_only;
+pub mod retention_lock;
+
 use backstop_calendar::CalendarEvent;
 use backstop_calendar::simulator::simulate;
 use backstop_types::config_schema::value;
@@ -34,7 +37,9 @@ const SIMULATION: &[Property] = &[
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint {
+    let mut endpoints = retention_lock::endpoints();
+    endpoints.extend(append_only::endpoints());
+    endpoints.push(Endpoint {
         method: Method::Get,
         path: "/backstop/prune-simulator",
         about: "Tells which backups of a schedule retention rules would keep.",
@@ -42,7 +47,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         // A computation on nothing but its parameters, of bounded size.
         permission: Permission::Anybody,
         handler: Handler::blocking(prune_simulator),
-    }]
+    });
+    endpoints
 }
 
 fn prune_simulator(_: &RequestContext, params: &Params) -> Result<Reply, ApiError> {

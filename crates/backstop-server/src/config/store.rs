@@ -97,6 +97,8 @@ pub enum JsonFile {
     TokenShadow,
     /// Second factors.
     Tfa,
+    /// API tokens that only add; no secret, and no file of stock servers.
+    AppendOnly,
 }
 
 impl JsonFile {
@@ -105,6 +107,7 @@ impl JsonFile {
             Self::Shadow => "shadow.json",
             Self::TokenShadow => "token.shadow",
             Self::Tfa => "tfa.json",
+            Self::AppendOnly => "backstop-append-only.json",
         }
     }
 
@@ -112,12 +115,13 @@ impl JsonFile {
         match self {
             Self::Shadow | Self::Tfa => FileClass::Secret,
             Self::TokenShadow => FileClass::Shared,
+            Self::AppendOnly => FileClass::Config,
         }
     }
 
     fn text(self, map: &Map<String, Value>) -> Result<String, serde_json::Error> {
         match self {
-            Self::Shadow => serde_json::to_string_pretty(map),
+            Self::Shadow | Self::AppendOnly => serde_json::to_string_pretty(map),
             Self::TokenShadow | Self::Tfa => serde_json::to_string(map),
         }
     }

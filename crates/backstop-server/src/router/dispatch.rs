@@ -19,6 +19,7 @@ use jiff::Zoned;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use crate::access::append_only;
 use crate::datastores::Interrupted;
 use crate::http::access_log::Access;
 use crate::http::body::{Body, read_parameters};
@@ -300,6 +301,15 @@ async fn call(
 ) -> Result<Reply, ApiError> {
     if !is_allowed(server, endpoint.permission, path, caller).await? {
         return Err(ApiError::forbidden("permission check failed").after(FORBIDDEN_DELAY));
+    }
+    if !append_only::may_call(endpoint)
+        && let Some(caller) = caller.filter(|caller| caller.is_token())
+    {
+        let (server, caller) = (Arc::clone(server), caller.clone());
+        let check = move || server.access().is_append_only(&caller);
+        if tokio::task::spawn_blocking(check).await? {
+            return Err(ApiError::forbidden(append_only::REFUSAL).after(FORBIDDEN_DELAY));
+        }
     }
     let on_upgrade =
         matches!(endpoint.handler, Handler::Upgrade(_)).then(|| hyper::upgrade::on(&mut request));

@@ -15,6 +15,7 @@ use super::local_server::LocalServer;
 use super::settings::{self, DIGEST};
 use super::{configuration, job_states};
 use crate::command::{self, Arguments, Command, Group, Parameter};
+use crate::installation;
 use crate::output::{self, Column, OUTPUT_FORMAT, Record, Table};
 
 const STORE: Parameter = Parameter::of("store", "The name of the datastore.", &value::CONFIG_ID);
@@ -358,6 +359,12 @@ fn remove(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             anyhow::bail!(
                 "--destroy-data needs a running server; start it, or remove the directory by hand afterwards"
             );
+        }
+        let path = config::datastore::get(&configuration(), &name)?.path;
+        let path = Path::new(&path);
+        // where no datastore is, its lock is not lost either
+        if path.join(".chunks").is_dir() {
+            Datastore::check_unlocked(&name, path, &installation::roots().locks())?;
         }
         config::datastore::remove(&configuration(), &job_states(), &name, keep_jobs, digest)?;
         output::out("TASK OK\n");

@@ -9,8 +9,10 @@ mod jobs;
 mod local_server;
 mod migrate_config;
 mod namespace;
+pub mod retention_lock;
 mod settings;
 mod task;
+pub mod token;
 mod user;
 mod verify;
 

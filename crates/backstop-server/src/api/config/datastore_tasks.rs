@@ -1,7 +1,6 @@
 //! The workers that create and delete datastores.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -81,7 +80,9 @@ pub fn delete_datastore(
                 move || check_is_there(&path)
             })??;
         }
+        check_is_there(path)?;
     }
+    check_unlocked(server, name, path, task)?;
     // From here on nobody can open it any more.
     let mode = Map::from_iter([(
         "maintenance-mode".to_owned(),
@@ -98,7 +99,7 @@ pub fn delete_datastore(
     if destroy {
         task.log("Deleting datastore data...");
         check_is_there(path)?;
-        remove_content(path)?;
+        Datastore::destroy(name, path, &server.roots().locks())?;
     }
     task.log("Removing datastore from config...");
     store_config::remove(server.config(), server.job_states(), name, keep_jobs, None)?;
@@ -111,6 +112,30 @@ pub fn delete_datastore(
         Err(err) => task.warn(format!("The directory {path:?} was not removed - {err}")),
     }
     Ok(())
+}
+
+/// Fails while a retention lock keeps a snapshot: without its entry the datastore would still be locked, but out of sight. One
+/// that is not there takes its lock with it.
+fn check_unlocked(
+    server: &Server,
+    name: &DatastoreName,
+    path: &Path,
+    task: &TaskContext,
+) -> Result<(), TaskFailure> {
+    let place = server.datastores().known_place(name.as_str());
+    let answers = place.is_none_or(|place| {
+        let path = path.to_owned();
+        place.check().is_ok() && place.ask(move || check_is_there(&path).is_ok()) == Ok(true)
+    });
+    if !answers || check_is_there(path).is_err() {
+        task.log("The data is not there; a retention lock on it stays with it.");
+        return Ok(());
+    }
+    Ok(Datastore::check_unlocked(
+        name,
+        path,
+        &server.roots().locks(),
+    )?)
 }
 
 /// Whether data can be deleted. Where the file system is not mounted, the directory below it would be taken for one whose
@@ -142,47 +167,16 @@ fn wait_until_idle(
     Err(TaskFailure::new("datastore is currently in use"))
 }
 
-/// Removes what a datastore consists of, and nothing else that lies in its directory.
-fn remove_content(path: &Path) -> io::Result<()> {
-    let absent = |result: io::Result<()>| match result {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    let named = |err: io::Error, path: &Path| {
-        io::Error::new(err.kind(), format!("unable to remove {path:?} - {err}"))
-    };
-    for folder in ["vm", "ct", "host", "ns", ".chunks"] {
-        let folder = path.join(folder);
-        absent(fs::remove_dir_all(&folder)).map_err(|err| named(err, &folder))?;
-    }
-    for file in [".gc-status", ".lock"] {
-        let file = path.join(file);
-        absent(fs::remove_file(&file)).map_err(|err| named(err, &file))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
     #[test]
-    fn what_is_not_part_of_a_datastore_survives_its_deletion() {
+    fn a_mount_point_without_its_file_system_is_no_datastore() {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["vm/100", "ns/a/ns/b", ".chunks/0000", "photos"] {
-            fs::create_dir_all(dir.path().join(folder)).unwrap();
-        }
+        assert!(check_is_there(dir.path()).is_err());
         fs::write(dir.path().join(".lock"), "").unwrap();
         check_is_there(dir.path()).unwrap();
-        remove_content(dir.path()).unwrap();
-        remove_content(dir.path()).unwrap();
-        // a mount point without its file system looks the same
-        assert!(check_is_there(dir.path()).is_err());
-        let left: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        assert_eq!(left, ["photos"]);
     }
 }

@@ -1,13 +1,13 @@
 //! Lists: datastores, groups, snapshots, files of a snapshot.
 
-use backstop_datastore::SnapshotInfo;
+use backstop_datastore::{NamespaceLock, SnapshotInfo};
 use backstop_format::manifest::Manifest;
 use backstop_types::record::{
     BackendType, DatastoreListItem, GroupItem, MountStatus, SnapshotItem, SnapshotVerification,
     VerifyState,
 };
 use backstop_types::schema::Property;
-use backstop_types::{AuthId, BackupGroup, Namespace, Operation, Privileges};
+use backstop_types::{AuthId, BackupGroup, BackupTime, Namespace, Operation, Privileges};
 
 use super::parameters::{
     GROUP_ID, NS, SNAPSHOT_TIME, SOME_ID, SOME_TYPE, STORE, TYPE, namespace, snapshot, some_id,
@@ -178,10 +178,11 @@ fn snapshots(context: &RequestContext, params: &Params) -> Result<Reply, ApiErro
     let summaries = datastore.summaries(&ns, &groups, &|info, manifest| {
         serde_json::to_string(&snapshot_item(info, manifest)).unwrap_or_default()
     })?;
+    let lock = datastore.retention_lock().in_namespace(&ns)?;
     let length: usize = summaries.iter().flatten().map(|item| item.len() + 64).sum();
     let mut json = Vec::with_capacity(length);
     json.push(b'[');
-    for (items, owner) in summaries.iter().zip(owners) {
+    for ((items, owner), group) in summaries.iter().zip(owners).zip(&groups) {
         let owner = serde_json::to_string(&owner)?;
         // each is an object, which the owner completes: it can change without a trace in the snapshot's directory
         for item in items.iter().filter_map(|item| item.strip_suffix('}')) {
@@ -191,11 +192,33 @@ fn snapshots(context: &RequestContext, params: &Params) -> Result<Reply, ApiErro
             json.extend_from_slice(item.as_bytes());
             json.extend_from_slice(b",\"owner\":");
             json.extend_from_slice(owner.as_bytes());
+            if let Some(lock) = &lock
+                && let Some(until) = locked_until(lock, group, item)?
+            {
+                json.extend_from_slice(format!(",\"locked-until\":{until}").as_bytes());
+            }
             json.push(b'}');
         }
     }
     json.push(b']');
     Ok(Reply::json(json))
+}
+
+/// Until when a retention lock keeps a snapshot, given the begin of its object: the time moves on without a trace in the
+/// snapshot's directory.
+fn locked_until(
+    lock: &NamespaceLock,
+    group: &BackupGroup,
+    item: &str,
+) -> Result<Option<i64>, ApiError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Timed {
+        backup_time: BackupTime,
+    }
+    let Timed { backup_time } = serde_json::from_str(&format!("{item}}}"))?;
+    let locked = lock.locked(&group.snapshot(backup_time))?;
+    Ok(locked.map(|locked| locked.until))
 }
 
 /// A snapshot without its owner.

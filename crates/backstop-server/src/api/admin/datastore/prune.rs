@@ -357,6 +357,7 @@ impl DatastorePrune {
         let what = match pruned.verdict.mark {
             Mark::Remove => "remove",
             Mark::Protected => "keep protected",
+            Mark::Locked => "keep locked",
             Mark::Keep => "keep",
             Mark::KeepPartial => "keep partial",
         };

@@ -18,6 +18,7 @@ pub mod property_string;
 pub mod record;
 mod repository;
 pub mod schema;
+pub mod second_factor;
 pub mod section_config;
 mod tuning;
 mod upid;

@@ -6,6 +6,7 @@ mod access;
 mod content;
 mod datastore;
 mod job;
+mod second_factor;
 mod simulation;
 mod task;
 
@@ -22,6 +23,7 @@ pub use datastore::{
     DatastoreUsage, GcJobStatus, GcStatus, MountStatus, TypeCount, TypeCounts,
 };
 pub use job::{PruneJobConfig, VerifyJobConfig};
+pub use second_factor::{AddedFactor, FactorItem, UserFactorsItem};
 pub use simulation::{PruneSimulation, PruneSimulationDay, PruneSimulationItem};
 pub use task::{LogLine, TaskItem, TaskState, TaskStatus, TaskStatusKind, VersionInfo};
 

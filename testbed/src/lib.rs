@@ -5,6 +5,7 @@
 //! not start itself.
 
 pub mod api;
+pub mod authenticator;
 pub mod fault_fs;
 pub mod ping;
 pub mod random;

@@ -19,7 +19,7 @@ mod password_hash;
 mod permissions;
 pub mod realm;
 mod refusal;
-mod second_factor;
+pub mod second_factor;
 mod ticket;
 pub mod token;
 mod token_cache;

@@ -425,7 +425,7 @@ fn prepare(
     let access_log = LineLog::start(roots.api_logs().join("access.log"))?;
     let auth_log = AuthLog::new(LineLog::start(roots.api_logs().join("auth.log"))?);
     let tree = Tree::new(endpoints)?;
-    let config = Arc::new(ConfigStore::new(roots.etc()));
+    let config = Arc::new(ConfigStore::of(&roots));
     let administrator = create_administrator(&config)?;
     report_waiting_settings(&config);
     let access = AccessControl::open(Arc::clone(&config))?;

@@ -15,6 +15,7 @@ use super::key::{AuthKeys, KeyError};
 use super::outside_queue::{OutsideQueue, OutsideTurn};
 use super::permissions::{self, PermissionDenied, PermissionMap};
 use super::refusal::Refused;
+use super::second_factor::SecondFactors;
 use super::token_cache::TokenCache;
 use super::{csrf, password_hash, ticket};
 use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile};
@@ -30,6 +31,7 @@ pub struct AccessControl {
     hashing: HashQueue,
     outside: OutsideQueue,
     pub(super) marks: Marks,
+    second_factors: SecondFactors,
     clock: Clock,
 }
 
@@ -68,6 +70,7 @@ impl AccessControl {
         let keys = AuthKeys::load_or_create(&config)?;
         let tokens = TokenCache::new().ok_or(KeyError::NoRandomness)?;
         Ok(Self {
+            second_factors: SecondFactors::new(Arc::clone(&config)),
             config,
             keys,
             tokens,
@@ -84,11 +87,18 @@ impl AccessControl {
         &self.config
     }
 
+    /// The second factors of users.
+    #[must_use]
+    pub const fn second_factors(&self) -> &SecondFactors {
+        &self.second_factors
+    }
+
     pub(super) const fn keys(&self) -> &AuthKeys {
         &self.keys
     }
 
-    pub(super) fn now(&self) -> i64 {
+    /// Seconds since the epoch.
+    pub(crate) fn now(&self) -> i64 {
         (self.clock)()
     }
 

@@ -8,7 +8,7 @@ use backstop_types::record::TicketReply;
 
 use super::control::AccessControl;
 use super::refusal::Refused;
-use super::{csrf, password, second_factor, ticket};
+use super::{csrf, password, ticket};
 
 /// What a client sends to log in.
 #[derive(Clone, Copy, Default)]
@@ -54,6 +54,8 @@ pub struct LoginReply {
     pub record: TicketReply,
     /// The value of the `Set-Cookie` header, when the ticket is sent as a cookie.
     pub set_cookie: Option<String>,
+    /// Whether the ticket only proves the password, and a second factor is asked for.
+    pub is_pending: bool,
 }
 
 impl fmt::Debug for LoginReply {
@@ -93,8 +95,9 @@ impl AccessControl {
         {
             return Err(Refused::of(&user, "user account disabled or expired.").into());
         }
-        if request.tfa_challenge.is_some() {
-            return Err(no_second_factors(&user).into());
+        if let Some(challenge) = request.tfa_challenge {
+            let answer = request.password;
+            return self.second_step(&user, challenge, answer, request.http_only);
         }
         if request.http_only
             && let Some(cookie) = request.cookie
@@ -135,11 +138,54 @@ impl AccessControl {
         http_only: bool,
     ) -> Result<LoginReply, LoginError> {
         password::check(self, user, password, peer)?;
-        let factors = second_factor::of_user(self.config(), user).map_err(Refused::from)?;
-        if factors.required {
-            return Err(no_second_factors(user).into());
+        let now = self.now();
+        match self
+            .second_factors()
+            .challenge(user, now)
+            .map_err(Refused::from)?
+        {
+            None => self.reply(user, http_only),
+            Some(challenge) => self.pending_reply(user, &challenge, now),
         }
+    }
+
+    /// Checks the second factor of a user whose password was right.
+    fn second_step(
+        &self,
+        user: &UserId,
+        ticket: &str,
+        answer: Option<&str>,
+        http_only: bool,
+    ) -> Result<LoginReply, LoginError> {
+        let answer = answer.ok_or(LoginError::Incomplete("no password provided"))?;
+        let now = self.now();
+        let challenge = ticket::verify_pending(&self.keys().ticket, user.as_str(), ticket, now)
+            .map_err(|error| Refused::of(user, error.to_string()))?;
+        self.second_factors()
+            .verify(user, &challenge, answer, now)?;
         self.reply(user, http_only)
+    }
+
+    /// The answer to a right password that is not enough. Its ticket travels in the body, also where tickets are cookies.
+    fn pending_reply(
+        &self,
+        user: &UserId,
+        challenge: &str,
+        now: i64,
+    ) -> Result<LoginReply, LoginError> {
+        let ticket = ticket::issue_pending(&self.keys().ticket, user.as_str(), challenge, now)
+            .ok_or_else(|| Refused::of(user, "unable to sign a ticket"))?;
+        let record = TicketReply {
+            username: user.clone(),
+            ticket: Some(ticket),
+            ticket_info: None,
+            csrf_token: Some("invalid".to_owned()),
+        };
+        Ok(LoginReply {
+            record,
+            set_cookie: None,
+            is_pending: true,
+        })
     }
 
     /// The answer to a user whose login is proved.
@@ -169,13 +215,10 @@ impl AccessControl {
         } else {
             record.ticket = Some(ticket);
         }
-        Ok(LoginReply { record, set_cookie })
+        Ok(LoginReply {
+            record,
+            set_cookie,
+            is_pending: false,
+        })
     }
-}
-
-fn no_second_factors(user: &UserId) -> Refused {
-    Refused::of(
-        user,
-        "this user has second factors, which this server cannot check yet; use an API token instead",
-    )
 }

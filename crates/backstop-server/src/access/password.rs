@@ -92,6 +92,25 @@ pub(super) fn remove(config: &ConfigStore, user: &UserId) -> Result<(), EditErro
     Ok(())
 }
 
+/// Lets a caller prove to be itself by the password of its user, which is not asked of `root@pam`.
+///
+/// # Errors
+/// When the password is missing or wrong.
+pub fn confirm(
+    access: &AccessControl,
+    caller: &AuthId,
+    confirmation: Option<&str>,
+    peer: Option<IpAddr>,
+) -> Result<(), EditError> {
+    if caller.user().is_root() {
+        return Ok(());
+    }
+    let confirmation =
+        confirmation.ok_or_else(|| EditError::Unauthorized("missing password".to_string()))?;
+    check(access, caller.user(), confirmation, peer)
+        .map_err(|refused| EditError::Unauthorized(refused.reason))
+}
+
 /// Changes the password of `user` on behalf of `caller`, who proves to be itself by its own
 /// password `confirmation` (not asked of `root@pam`). `peer` is where the call comes from.
 ///
@@ -112,12 +131,7 @@ pub fn change(
         ));
     }
     let config = access.config();
-    if !caller.is_root() {
-        let confirmation =
-            confirmation.ok_or_else(|| EditError::Unauthorized("missing password".to_string()))?;
-        check(access, caller.user(), confirmation, peer)
-            .map_err(|refused| EditError::Unauthorized(refused.reason))?;
-    }
+    confirm(access, caller, confirmation, peer)?;
     let is_self = caller.user() == user;
     if !is_self && !user.is_root() {
         let users = config.sections(SectionFile::User)?;

@@ -41,11 +41,42 @@ pub(super) enum TicketError {
     NotYetValid,
 }
 
+/// Accepted age of a ticket that waits for a second factor, in seconds.
+const PENDING_AGE: RangeInclusive<i64> = -60..=600;
+
+/// What the data of a ticket that waits for a second factor begins with; no user id does.
+const PENDING_MARK: &str = "!tfa!";
+
 /// Issues a ticket at the time `now` (seconds since the epoch).
 pub(super) fn issue(key: &TicketKey, prefix: &str, data: &str, now: i64) -> Option<String> {
     let text = unsigned(prefix, data, now);
     let signature = key.sign(text.as_bytes())?;
     Some(format!("{text}::{}", STANDARD_NO_PAD.encode(signature)))
+}
+
+/// Issues a ticket that proves a password and holds the challenge for the second factor of `user`.
+pub(super) fn issue_pending(
+    key: &TicketKey,
+    user: &str,
+    challenge: &str,
+    now: i64,
+) -> Option<String> {
+    let text = unsigned(LOGIN_PREFIX, &format!("{PENDING_MARK}{challenge}"), now);
+    let signature = key.sign(format!("{text}:{user}").as_bytes())?;
+    Some(format!("{text}::{}", STANDARD_NO_PAD.encode(signature)))
+}
+
+/// Checks a ticket that waits for the second factor of `user`, and gives its challenge.
+pub(super) fn verify_pending(
+    key: &TicketKey,
+    user: &str,
+    ticket: &str,
+    now: i64,
+) -> Result<String, TicketError> {
+    let data = verify_with(key, LOGIN_PREFIX, ticket, Some(user), now, &PENDING_AGE)?;
+    data.strip_prefix(PENDING_MARK)
+        .map(str::to_owned)
+        .ok_or(TicketError::Malformed)
 }
 
 /// The text of a ticket that is no credential: it only tells user and time.
@@ -65,6 +96,18 @@ pub(super) fn verify(
     now: i64,
     age: &RangeInclusive<i64>,
 ) -> Result<String, TicketError> {
+    verify_with(key, prefix, ticket, None, now, age)
+}
+
+/// The same for a ticket whose signature also covers something that is not in it.
+fn verify_with(
+    key: &TicketKey,
+    prefix: &str,
+    ticket: &str,
+    covered: Option<&str>,
+    now: i64,
+    age: &RangeInclusive<i64>,
+) -> Result<String, TicketError> {
     let (text, signature) = ticket.split_once("::").ok_or(TicketError::Malformed)?;
     let mut parts = text.split(':');
     let (Some(own_prefix), Some(data), Some(time), None) =
@@ -79,7 +122,8 @@ pub(super) fn verify(
     let signature = STANDARD_NO_PAD
         .decode(signature)
         .map_err(|_| TicketError::Malformed)?;
-    if !key.verify(text.as_bytes(), &signature) {
+    let covered = covered.map_or_else(String::new, |covered| format!(":{covered}"));
+    if !key.verify(format!("{text}{covered}").as_bytes(), &signature) {
         return Err(TicketError::Signature);
     }
     match now.saturating_sub(time) {
@@ -179,6 +223,31 @@ mod tests {
         ] {
             assert!(check(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_pending_ticket_is_good_for_its_user_only_for_ten_minutes_and_is_no_login() {
+        let keys = fixture_keys("pbs-4.2.3");
+        let challenge = r#"{"totp":true,"recovery":[0,1]}"#;
+        let ticket = issue_pending(&keys.ticket, "a@pbs", challenge, 1_000_000_000).unwrap();
+        assert!(ticket.starts_with("PBS:!tfa!"), "{ticket}");
+        let check = |user, now| verify_pending(&keys.ticket, user, &ticket, now);
+        assert_eq!(check("a@pbs", 1_000_000_600).as_deref(), Ok(challenge));
+        assert_eq!(check("b@pbs", 1_000_000_000), Err(TicketError::Signature));
+        assert_eq!(check("a@pbs", 1_000_000_601), Err(TicketError::Expired));
+        assert_eq!(check("a@pbs", 999_999_939), Err(TicketError::NotYetValid));
+        let as_login = |ticket: &str| {
+            verify(
+                &keys.ticket,
+                LOGIN_PREFIX,
+                ticket,
+                1_000_000_000,
+                &LOGIN_AGE,
+            )
+        };
+        assert_eq!(as_login(&ticket), Err(TicketError::Signature));
+        let login = issue(&keys.ticket, LOGIN_PREFIX, "a@pbs", 1_000_000_000).unwrap();
+        assert!(verify_pending(&keys.ticket, "a@pbs", &login, 1_000_000_000).is_err());
     }
 
     #[test]

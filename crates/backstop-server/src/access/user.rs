@@ -31,11 +31,12 @@ pub fn list(config: &ConfigStore, tokens: bool) -> Result<Vec<UserItem>, ConfigE
     for (id, section) in users.data.of_type(TYPE) {
         items.push(to_item(id, &section.properties)?);
     }
+    let now = jiff::Timestamp::now().as_second();
     for item in &mut items {
         if tokens {
             item.tokens = token::items_of(&users.data, &item.userid)?;
         }
-        let factors = second_factor::of_user(config, &item.userid)?;
+        let factors = second_factor::of_user(config, &item.userid, now)?;
         item.totp_locked = factors.totp_locked;
         item.tfa_locked_until = factors.locked_until;
     }

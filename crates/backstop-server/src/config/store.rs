@@ -1,7 +1,7 @@
 //! All files of the configuration directory, cached as long as they do not change on disk.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstop_format::Digest;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::file::{ConfigDir, Stamp};
 use super::{ConfigError, ConfigLock, FileClass, NodeConfig};
+use crate::Roots;
 
 /// A section file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,6 +160,7 @@ struct Cached<T> {
 #[derive(Debug)]
 pub struct ConfigStore {
     dir: ConfigDir,
+    run: PathBuf,
     sections: Mutex<HashMap<SectionFile, Cached<SectionConfig>>>,
     acl: Mutex<Option<Cached<AclTree>>>,
 }
@@ -167,11 +169,24 @@ pub struct ConfigStore {
 const ACL_FILE: &str = "acl.cfg";
 
 impl ConfigStore {
-    /// The configuration in the directory `etc`; the directory must exist.
+    /// The configuration in the directory `etc` alone, which must exist; what changes with each login is kept in `run` below it.
     #[must_use]
     pub fn new(etc: impl Into<PathBuf>) -> Self {
+        let etc = etc.into();
+        let run = etc.join("run");
+        Self::with_run(etc, run)
+    }
+
+    /// The configuration of an installation, whose directories must exist.
+    #[must_use]
+    pub fn of(roots: &Roots) -> Self {
+        Self::with_run(roots.etc(), roots.run())
+    }
+
+    fn with_run(etc: PathBuf, run: PathBuf) -> Self {
         Self {
-            dir: ConfigDir::new(etc.into()),
+            dir: ConfigDir::new(etc),
+            run,
             sections: Mutex::new(HashMap::new()),
             acl: Mutex::new(None),
         }
@@ -181,6 +196,11 @@ impl ConfigStore {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path(name)
+    }
+
+    /// The directory for what changes with each login, such as counts of failures. It need not exist.
+    pub(crate) fn run(&self) -> &Path {
+        &self.run
     }
 
     /// Whether a section file exists.

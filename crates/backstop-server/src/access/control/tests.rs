@@ -20,7 +20,7 @@ const NOW: i64 = 0x6B00_CBBD;
 pub(in crate::access) struct Setup {
     pub(in crate::access) dir: tempfile::TempDir,
     pub(in crate::access) access: AccessControl,
-    now: Arc<AtomicI64>,
+    pub(in crate::access) now: Arc<AtomicI64>,
 }
 
 /// Access control over a copy of a reference server's configuration.
@@ -226,32 +226,6 @@ fn a_cookie_renews_itself_and_a_bad_one_falls_back_to_the_password() {
             .access
             .login(&request("fixture@pbs", Some(&ticket), "bogus"))
             .is_err()
-    );
-}
-
-#[test]
-fn users_with_second_factors_are_told_what_to_do_after_the_password_only() {
-    let setup = setup("pbs-4.2.3");
-    std::fs::write(
-        setup.dir.path().join("tfa.json"),
-        r#"{"users":{"fixture@pbs":{"totp":[{"info":{"id":"x"},"entry":"y"}]}}}"#,
-    )
-    .unwrap();
-    let error = setup
-        .access
-        .login(&login("fixture@pbs", "Fixture-Pw-42"))
-        .unwrap_err();
-    assert!(reason(&error).contains("second factors"), "{error}");
-    let error = setup
-        .access
-        .login(&login("fixture@pbs", "wrong-pw"))
-        .unwrap_err();
-    assert_eq!(reason(&error), "invalid credentials");
-    assert!(
-        setup
-            .access
-            .login(&login("reader@pbs", "Reader-Pw-42"))
-            .is_ok()
     );
 }
 

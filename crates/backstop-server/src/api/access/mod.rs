@@ -4,6 +4,7 @@ mod acl;
 mod domains;
 mod password;
 mod permissions;
+mod tfa;
 mod ticket;
 mod tokens;
 mod users;
@@ -33,6 +34,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         domains::endpoints(),
         password::endpoints(),
         permissions::endpoints(),
+        tfa::endpoints(),
         ticket::endpoints(),
         tokens::endpoints(),
         users::endpoints(),

@@ -99,9 +99,11 @@ pub(super) fn answer(
             return Err(ApiError::unauthorized("permission check failed."));
         }
     };
-    server
-        .auth_log()
-        .success(context.peer(), reply.record.username.as_str());
+    if !reply.is_pending {
+        server
+            .auth_log()
+            .success(context.peer(), reply.record.username.as_str());
+    }
     logged_in(reply)
 }
 

@@ -3,13 +3,18 @@
 mod datastore;
 mod datastore_tasks;
 pub mod jobs;
+mod webauthn;
 
 use crate::router::Endpoint;
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
-    [datastore::endpoints(), jobs::endpoints()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        datastore::endpoints(),
+        jobs::endpoints(),
+        webauthn::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

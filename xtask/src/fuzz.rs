@@ -107,7 +107,7 @@ fn seed(root: &Path) -> Result<()> {
             &root.join("fuzz/corpus").join(target),
         )?;
     }
-    for target in ["pxar", "catalog", "manifest"] {
+    for target in ["pxar", "catalog", "manifest", "second_factor", "webauthn"] {
         copy_seeds(
             &root.join("fuzz/seeds").join(target),
             "",

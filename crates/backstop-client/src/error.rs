@@ -63,11 +63,15 @@ pub enum ClientError {
         /// The user who wants to log in.
         user: String,
     },
-    /// The user has a second factor, which this client cannot ask for.
-    #[error("'{user}' needs a second factor to log in - use an API token for unattended access")]
+    /// The user has a second factor, and nobody can be asked for it here.
+    #[error("'{user}' needs a second factor to log in: {needed} - {reason}")]
     SecondFactor {
         /// The user who wants to log in.
         user: String,
+        /// What the server asks for.
+        needed: String,
+        /// Why it cannot be given here, and what to do.
+        reason: &'static str,
     },
     /// The server answered with an error status; the text is the server's.
     #[error("{}", status_text(.method, .path, *.status, .message))]

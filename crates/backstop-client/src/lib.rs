@@ -18,9 +18,11 @@ pub mod login;
 pub mod mount;
 pub mod reader;
 pub mod restore;
+mod second_factor;
 pub mod ticket_cache;
 mod workers;
 pub mod writer;
 
 pub use connection::{ClientOptions, HttpClient, RateLimit};
 pub use error::{ClientError, Result};
+pub use second_factor::SecondFactorRequest;

@@ -13,6 +13,7 @@ use crate::connection::ClientOptions;
 use crate::connection::HttpClient;
 use crate::connection::http_client::{Answer, WeakClient, check_status, data};
 use crate::error::{ClientError, Result};
+use crate::second_factor::SecondFactorRequest;
 use crate::ticket_cache::CachedTicket;
 
 /// How often a ticket is renewed.
@@ -20,6 +21,9 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 /// How soon a failed renewal is tried again.
 const RENEWAL_RETRY: Duration = Duration::from_secs(60);
+
+/// How often somebody at the terminal may try.
+const ATTEMPTS: usize = 3;
 
 const PLAIN_COOKIE: &str = "PBSAuthCookie";
 const PREFIXED_COOKIE: &str = "__Host-PBSAuthCookie";
@@ -56,7 +60,7 @@ pub(crate) async fn log_in(client: &HttpClient) -> Result<(Credentials, bool)> {
     }
     if let Some(password) = &options.secret {
         return Ok((
-            Credentials::Ticket(keep(options, new_ticket(client, &id, password).await?)),
+            Credentials::Ticket(keep(options, with_password(client, &id, password).await?)),
             true,
         ));
     }
@@ -83,26 +87,88 @@ pub(crate) async fn log_in(client: &HttpClient) -> Result<(Credentials, bool)> {
         .await
         .map_err(|_| ClientError::Cancelled)??;
     Ok((
-        Credentials::Ticket(keep(options, new_ticket(client, &id, &password).await?)),
+        Credentials::Ticket(keep(options, with_password(client, &id, &password).await?)),
         true,
     ))
 }
 
-/// Asks the server for a ticket, with a password or an older ticket.
-async fn new_ticket(client: &HttpClient, user: &str, password: &str) -> Result<Ticket> {
+/// Logs in with a password, and with a second factor where the server asks for one.
+async fn with_password(client: &HttpClient, user: &str, password: &str) -> Result<Ticket> {
+    let pending = match request_ticket(client, user, password, None).await? {
+        Reply::Ticket(ticket) => return Ok(ticket),
+        Reply::Pending(pending) => pending,
+    };
+    let mut request = SecondFactorRequest::of_ticket(user, &pending);
+    request.check_typable()?;
+    let prompt = client.options().second_factor_prompt.clone();
+    let prompt = prompt.ok_or_else(|| request.nobody_to_ask())?;
+    for attempt in 1.. {
+        let (ask, question) = (prompt.clone(), request.clone());
+        let typed = tokio::task::spawn_blocking(move || ask(&question))
+            .await
+            .map_err(|_| ClientError::Cancelled)??;
+        let refused = match request.answer(&typed) {
+            None => ClientError::Invalid(format!("this is not {}", request.needed())),
+            Some(answer) => match request_ticket(client, user, &answer, Some(&pending)).await {
+                Ok(Reply::Ticket(ticket)) => return Ok(ticket),
+                Ok(Reply::Pending(_)) => {
+                    return Err(malformed("it asks for a second factor once more"));
+                }
+                Err(error) if error.status() == Some(401) => error,
+                Err(error) => return Err(error),
+            },
+        };
+        if attempt == ATTEMPTS {
+            return Err(refused);
+        }
+        request.was_refused = true;
+    }
+    Err(ClientError::Cancelled)
+}
+
+/// Renews a ticket.
+async fn new_ticket(client: &HttpClient, user: &str, old: &str) -> Result<Ticket> {
+    match request_ticket(client, user, old, None).await? {
+        Reply::Ticket(ticket) => Ok(ticket),
+        Reply::Pending(_) => Err(malformed("it asks for a second factor to renew a ticket")),
+    }
+}
+
+/// What the server answers to a login.
+enum Reply {
+    /// A full ticket.
+    Ticket(Ticket),
+    /// A ticket that waits for a second factor, and holds what is asked for.
+    Pending(String),
+}
+
+/// Asks the server for a ticket: with a password, an older ticket, or the answer to the ticket `pending`.
+async fn request_ticket(
+    client: &HttpClient,
+    user: &str,
+    password: &str,
+    pending: Option<&str>,
+) -> Result<Reply> {
     const PATH: &str = "access/ticket";
-    let body = json!({"username": user, "password": password}).to_string();
+    let mut body = json!({"username": user, "password": password});
+    if let Some(pending) = pending {
+        body["tfa-challenge"] = pending.into();
+    }
+    let body = body.to_string();
     let answer = client
         .exchange(Method::POST, PATH, "", body.into(), "application/json")
         .await?;
     parse_ticket(user, check_status(&Method::POST, PATH, answer)?)
 }
 
-fn parse_ticket(user: &str, answer: Answer) -> Result<Ticket> {
-    let malformed = |reason: &str| ClientError::Protocol {
+fn malformed(reason: &str) -> ClientError {
+    ClientError::Protocol {
         request: "the login".to_owned(),
         reason: reason.to_owned(),
-    };
+    }
+}
+
+fn parse_ticket(user: &str, answer: Answer) -> Result<Reply> {
     let cookie = answer
         .headers
         .get_all(SET_COOKIE)
@@ -121,17 +187,15 @@ fn parse_ticket(user: &str, answer: Answer) -> Result<Ticket> {
         (None, Some(ticket)) => (ticket, PLAIN_COOKIE),
         (None, None) => return Err(malformed("it contains no ticket")),
     };
-    if ticket.starts_with("PBS:!tfa!") {
-        return Err(ClientError::SecondFactor {
-            user: user.to_owned(),
-        });
+    if ticket.starts_with(SecondFactorRequest::TICKET_PREFIX) {
+        return Ok(Reply::Pending(ticket));
     }
-    Ok(Ticket {
+    Ok(Reply::Ticket(Ticket {
         user: text("username").unwrap_or_else(|| user.to_owned()),
         ticket,
         token: text("CSRFPreventionToken").ok_or_else(|| malformed("it contains no CSRF token"))?,
         cookie_name,
-    })
+    }))
 }
 
 /// Puts a new ticket into the cache, if there is one.
@@ -221,17 +285,24 @@ mod tests {
         }
     }
 
+    fn full(answer: Answer) -> Ticket {
+        match parse_ticket("u@pbs", answer).unwrap() {
+            Reply::Ticket(ticket) => ticket,
+            Reply::Pending(ticket) => panic!("{ticket}"),
+        }
+    }
+
     #[test]
     fn a_prefixed_cookie_replaces_the_plain_one() {
         let body =
             json!({"data": {"username": "u@pbs", "ticket": "PBS:old", "CSRFPreventionToken": "c"}});
-        let plain = parse_ticket("u@pbs", answer(None, &body)).unwrap();
+        let plain = full(answer(None, &body));
         assert_eq!(
             (plain.ticket.as_str(), plain.cookie_name),
             ("PBS:old", PLAIN_COOKIE)
         );
         let cookie = "__Host-PBSAuthCookie=PBS:new; Secure; HttpOnly";
-        let prefixed = parse_ticket("u@pbs", answer(Some(cookie), &body)).unwrap();
+        let prefixed = full(answer(Some(cookie), &body));
         assert_eq!(
             (prefixed.ticket.as_str(), prefixed.cookie_name),
             ("PBS:new", PREFIXED_COOKIE)
@@ -241,11 +312,7 @@ mod tests {
     #[test]
     fn an_expiring_cookie_is_not_taken_for_a_ticket() {
         let body = json!({"data": {"ticket": "PBS:x", "CSRFPreventionToken": "c"}});
-        let ticket = parse_ticket(
-            "u@pbs",
-            answer(Some("__Host-PBSAuthCookie=; Path=/;"), &body),
-        )
-        .unwrap();
+        let ticket = full(answer(Some("__Host-PBSAuthCookie=; Path=/;"), &body));
         assert_eq!(ticket.ticket, "PBS:x");
     }
 
@@ -253,7 +320,7 @@ mod tests {
     fn a_pending_second_factor_is_told_apart_from_success() {
         let body = json!({"data": {"username": "u@pbs", "ticket": "PBS:!tfa!x", "CSRFPreventionToken": "invalid"}});
         let result = parse_ticket("u@pbs", answer(None, &body));
-        assert!(matches!(result, Err(ClientError::SecondFactor { .. })));
+        assert!(matches!(result, Ok(Reply::Pending(_))));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use backstop_types::AuthId;
 use super::proxy::ProxyAddress;
 use super::trust::UntrustedCertificate;
 use crate::fingerprint_store::FingerprintStore;
+use crate::second_factor::SecondFactorRequest;
 use crate::ticket_cache::TicketCache;
 
 /// Port of a backup server.
@@ -21,6 +22,9 @@ pub type ConfirmCertificate = dyn Fn(&UntrustedCertificate) -> bool + Send + Syn
 
 /// Asks a human for the password of a user. May block; runs on a blocking thread.
 pub type PasswordPrompt = dyn Fn(&AuthId) -> io::Result<String> + Send + Sync;
+
+/// Asks a human for the second factor of a user. May block; runs on a blocking thread.
+pub type SecondFactorPrompt = dyn Fn(&SecondFactorRequest) -> io::Result<String> + Send + Sync;
 
 /// Limit of the traffic in each direction, in bytes per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct ClientOptions {
     pub secret: Option<String>,
     /// Called when a user has neither password nor valid ticket.
     pub password_prompt: Option<Arc<PasswordPrompt>>,
+    /// Called when the password of a user is not enough; without it, such a login fails.
+    pub second_factor_prompt: Option<Arc<SecondFactorPrompt>>,
     /// Expected SHA-256 of the server's certificate (`PBS_FINGERPRINT`); nothing is stored then.
     pub fingerprint: Option<Fingerprint>,
     /// Fingerprints that the user has confirmed before.
@@ -69,6 +75,7 @@ impl ClientOptions {
             auth_id,
             secret: None,
             password_prompt: None,
+            second_factor_prompt: None,
             fingerprint: None,
             fingerprint_store: None,
             confirm_certificate: None,

@@ -177,6 +177,14 @@ pub fn options(repository: &Repository, arguments: &Arguments) -> anyhow::Result
                 .map(|password| password.to_string())
                 .map_err(std::io::Error::other)
         }));
+        options.second_factor_prompt = Some(Arc::new(|request| {
+            if request.was_refused {
+                output::err("That was not accepted, try again.\n");
+            }
+            terminal::password(&request.question())
+                .map(|answer| answer.to_string())
+                .map_err(std::io::Error::other)
+        }));
         options.confirm_certificate = Some(Arc::new(|certificate| {
             if let Some(expected) = &certificate.expected {
                 output::err(&format!(

@@ -10,6 +10,7 @@ mod local_server;
 mod migrate_config;
 mod namespace;
 pub mod retention_lock;
+mod second_factor;
 mod settings;
 mod task;
 pub mod token;
@@ -32,7 +33,7 @@ fn configuration() -> ConfigStore {
     if !roots.etc().exists() {
         let _ = roots.create_directories();
     }
-    ConfigStore::new(roots.etc())
+    ConfigStore::of(&roots)
 }
 
 /// The state files of the installation's jobs.
@@ -57,7 +58,7 @@ pub fn program(name: String) -> Program {
             .command("verify", verify::command())
             .group("verify-job", jobs::verify_commands())
             .command("versions", versions_command()),
-        aliases: &[],
+        aliases: &[(&["user", "tfa", "remove"], &["user", "tfa", "delete"])],
     }
 }
 

@@ -143,6 +143,7 @@ pub fn commands() -> Group {
                 .argument(TOKEN_NAME)
                 .option(DIGEST),
         )
+        .group("tfa", super::second_factor::commands())
         .command(
             "permissions",
             Command::new("Show what a user or an API token may do.", permissions)

@@ -14,7 +14,7 @@ mod trusted_time;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +87,12 @@ pub struct RetentionLockStatus {
 }
 
 impl Datastore {
+    /// Whether a lock was ever set in the datastore at `path`; does not open it.
+    pub fn has_retention_lock(path: &Path) -> bool {
+        // Anything but a clear "no" may be one.
+        !matches!(path.join(FILE).symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Its retention lock.
     pub fn retention_lock(&self) -> RetentionLock<'_> {
         RetentionLock { datastore: self }

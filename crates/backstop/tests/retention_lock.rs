@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use testbed::api::Api;
@@ -329,4 +331,113 @@ fn a_lock_survives_the_server_and_holds_without_one() {
     world.server = other;
     world.locked_out("client", &["snapshot", "forget", OLD, "--ns", "a"]);
     world.assert_complete();
+}
+
+impl World {
+    /// Lets the lock's file have been written at another time, while no server runs.
+    fn restart_with(&mut self, edit: impl FnOnce(&mut Value)) {
+        self.server.stop().unwrap();
+        let path = self.path(".backstop-retention-lock.json");
+        let mut locks: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut locks);
+        fs::write(&path, serde_json::to_vec(&locks).unwrap()).unwrap();
+        let root = self.server.root.clone();
+        self.server =
+            ServerProcess::start(Path::new(BINARY), &root, ([127, 0, 0, 1], 0).into()).unwrap();
+    }
+
+    /// Lets the data of a snapshot have been written so many days ago.
+    fn age(&self, snapshot: &str, days: u64) {
+        let then = SystemTime::now() - Duration::from_secs(days * 86_400);
+        let file = self.path(&format!("ns/a/{snapshot}/etc.conf.blob"));
+        let file = fs::File::options().append(true).open(file).unwrap();
+        file.set_modified(then).unwrap();
+    }
+}
+
+#[test]
+fn time_that_nobody_saw_passing_counts_when_it_is_confirmed_and_requests_come_true_in_time() {
+    let mut world = World::locked();
+    let forget = |snapshot| ["snapshot", "forget", snapshot, "--ns", "a"];
+    // the server was off for 40 days, or its clock is set forward
+    world.age(OLD, 35);
+    let now = i64::try_from(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs(),
+    )
+    .unwrap();
+    world.restart_with(|locks| locks["seen"] = json!(now - 40 * 86_400));
+    let said = world.refused("client", &forget(OLD));
+    assert!(
+        said.contains("has jumped") && said.contains("confirm-clock"),
+        "{said}"
+    );
+    let shown = world.ok("retention-lock", &["show", "store1"]);
+    assert!(
+        shown.contains("CLOCK: the clock of the system is "),
+        "{shown}"
+    );
+    world.ok("retention-lock", &["confirm-clock", "store1"]);
+    let shown = world.ok("retention-lock", &["show", "store1"]);
+    assert!(
+        shown.contains("REQUEST: the clock is to be believed from 2"),
+        "{shown}"
+    );
+    let said = world.refused("client", &forget(OLD));
+    assert!(said.contains("has jumped"), "{said}");
+
+    // the grace window passes
+    world.restart_with(|locks| locks["clock-request"]["effective-at"] = locks["seen"].clone());
+    world.ok("client", &forget(OLD));
+    world.locked_out("client", &forget(NEW));
+    let shown = world.ok("retention-lock", &["show", "store1"]);
+    assert!(
+        !shown.contains("CLOCK") && !shown.contains("REQUEST"),
+        "{shown}"
+    );
+
+    world.age(NEW, 2);
+    world.ok(
+        "retention-lock",
+        &["shorten", "store1", "--ns", "a", "--days", "1"],
+    );
+    world.locked_out("client", &forget(NEW));
+    world.restart_with(|locks| locks["locks"]["a"]["request"]["effective-at"] = json!(now));
+    world.ok("client", &forget(NEW));
+    let shown = world.ok("retention-lock", &["show", "store1"]);
+    assert!(
+        shown.contains("shorten") || shown.contains(" 1 "),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_change_that_is_killed_is_made_or_not_and_never_spoils_the_lock() {
+    let mut world = World::locked();
+    world.server.kill().unwrap();
+    let mut held = 30;
+    for days in 31..51_u64 {
+        let mut command = world.server.command("retention-lock", "store1");
+        let wanted = days.to_string();
+        command.args(["set", "store1", "--ns", "a", "--days", &wanted]);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // at another moment each time
+        std::thread::sleep(Duration::from_millis(days % 20 * 3));
+        let _ = child.kill();
+        let done = child.wait().unwrap();
+        let words = ["show", "store1", "--ns", "a", "--output-format", "json"];
+        let status: Value = serde_json::from_str(&world.ok("retention-lock", &words)).unwrap();
+        let now = status["governing"]["days"].as_u64().unwrap();
+        assert!(
+            now == days || (now == held && !done.success()),
+            "{now} of {days}"
+        );
+        held = now;
+    }
 }

@@ -228,3 +228,49 @@ proptest! {
         }
     }
 }
+
+fn any_locks() -> impl Strategy<Value = Locks> {
+    let request = (any::<u32>(), any::<i64>()).prop_map(|(days, effective_at)| Request {
+        days,
+        made_at: 0,
+        made_by: String::new(),
+        effective_at,
+    });
+    let lock = (any::<u32>(), any::<u32>(), proptest::option::of(request));
+    let lock = lock.prop_map(|(days, grace_hours, request)| Lock {
+        days,
+        grace_hours,
+        set_at: 0,
+        set_by: String::new(),
+        request,
+    });
+    prop::collection::vec((0..PLACES.len(), lock), 0..6).prop_map(|places| {
+        let mut locks = Locks::none(0);
+        let named = |(place, lock): (usize, Lock)| (ns(PLACES[place]), lock);
+        locks.locks.extend(places.into_iter().map(named));
+        locks
+    })
+}
+
+proptest! {
+    /// The same as the fuzz target, on files that can be understood.
+    #[test]
+    fn whatever_numbers_the_file_has_a_request_opens_nothing_at_once(
+        locks in any_locks(), now in i64::MIN..i64::MAX / 2, days in any::<u32>()
+    ) {
+        let mut locks = locks;
+        for place in PLACES.map(ns) {
+            let held = locks.governing(&place, now).map_or(0, |found| found.days);
+            let _ = locks.set(&place, days, None, "root@pam", now);
+            let _ = locks.request(&place, days / 2, "root@pam", now);
+            let after = locks.governing(&place, now);
+            if let Some(found) = &after {
+                prop_assert!(found.until(now) >= now);
+            }
+            let grace = locks.locks.get(&place).map_or(0, |lock| lock.grace_hours);
+            prop_assert!(grace == 0 || after.map_or(0, |found| found.days) >= held);
+        }
+        let _ = locks.request_clock(now, "root@pam", now);
+        locks.settle(now);
+    }
+}

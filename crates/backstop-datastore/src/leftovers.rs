@@ -17,6 +17,8 @@ use crate::retention_lock::permit::RemovalPermit;
 use crate::task_log::TaskLog;
 
 const REMOVED: &str = ".removed";
+/// Times of files come from a clock that is a little behind the one that tasks are timed with, in seconds.
+const COARSE: i64 = 1;
 
 /// What was found and removed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,6 +86,7 @@ impl Datastore {
         since: i64,
     ) -> Result<bool> {
         let path = self.snapshot_path(namespace, snapshot);
+        let since = since.saturating_sub(COARSE);
         let since = Duration::from_secs(u64::try_from(since).unwrap_or_default());
         let changed = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
         if !changed.is_ok_and(|time| time >= SystemTime::UNIX_EPOCH + since) {

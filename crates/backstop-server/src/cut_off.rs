@@ -17,8 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     store: DatastoreName,
+    /// The group, or all groups, in this namespace and those below.
     ns: Namespace,
-    /// `None` for all groups of the namespace and those below.
+    /// `None` for all groups.
     group: Option<BackupGroup>,
 }
 
@@ -56,12 +57,17 @@ fn clear_place(
     place: &Place,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let datastore = server.datastores().lookup(&place.store, Operation::Write)?;
-    if let Some(group) = &place.group {
-        return clear_group(&datastore, upid, &place.ns, group);
-    }
     for ns in datastore.namespaces(&place.ns, None)? {
-        for group in datastore.groups(&ns)? {
-            clear_group(&datastore, upid, &ns, &group)?;
+        match &place.group {
+            Some(group) if datastore.group_exists(&ns, group) => {
+                clear_group(&datastore, upid, &ns, group)?;
+            }
+            Some(_) => {}
+            None => {
+                for group in datastore.groups(&ns)? {
+                    clear_group(&datastore, upid, &ns, &group)?;
+                }
+            }
         }
     }
     Ok(())
@@ -89,6 +95,7 @@ fn place_of(upid: &Upid) -> Option<Place> {
     let rest: Vec<&str> = fields.collect();
     let (ns, group) = match (upid.worker_type.as_str(), rest.as_slice()) {
         ("backup" | "prune", [ns, group]) => (*ns, Some(*group)),
+        // names no namespace, as on stock servers
         ("backup", [group]) => ("", Some(*group)),
         ("prune" | "prunejob", [ns]) => (*ns, None),
         ("prune" | "prunejob", []) => ("", None),

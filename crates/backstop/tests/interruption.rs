@@ -61,9 +61,14 @@ impl World {
 
     /// A backup of `big` that is slow enough to be interrupted: 1 MiB/s.
     fn slow_backup(&self) -> Child {
+        self.slow_backup_with(&[])
+    }
+
+    fn slow_backup_with(&self, options: &[&str]) -> Child {
         let mut command = self.backup("big", 1_700_000_002);
         command
             .args(["--rate", "1MiB"])
+            .args(options)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -153,6 +158,37 @@ fn a_client_that_is_killed_leaves_nothing_and_blocks_nobody() {
     });
     world.assert_restores(FIRST, "small", "first");
     world.assert_restores(SECOND, "big", "second");
+}
+
+#[test]
+fn a_backup_into_a_namespace_that_is_cut_off_is_not_listed() {
+    let mut world = World::new();
+    let team = world.store().join("ns/team");
+    let ok = |world: &World, words: &[&str]| world.server.ok("client", words).unwrap();
+    ok(&world, &["namespace", "create", "team"]);
+    let before = chunk_count(&world.store());
+    let client = world.slow_backup_with(&["--ns", "team"]);
+    wait_for_upload(&world, before);
+    assert!(team.join(SECOND).is_dir());
+    world.server.kill().unwrap();
+    failed(&client.wait_with_output().unwrap());
+
+    let root = world.server.root.clone();
+    let binary = Path::new(env!("CARGO_BIN_EXE_backstop"));
+    world.server = ServerProcess::start(binary, &root, ([127, 0, 0, 1], 0).into()).unwrap();
+    let listed = ok(
+        &world,
+        &[
+            "snapshot",
+            "list",
+            "--ns",
+            "team",
+            "--output-format",
+            "json",
+        ],
+    );
+    assert_eq!(listed.trim(), "[]");
+    assert!(!team.join(SECOND).exists());
 }
 
 #[test]

@@ -41,7 +41,7 @@ const REGISTER_BATCH: usize = 8192;
 pub struct BackupSession {
     state: Mutex<SessionState>,
     gate: Arc<RwLock<()>>,
-    target: BackupTarget,
+    target: Arc<BackupTarget>,
     chunks: ChunkGate,
     task: TaskContext,
     debug: bool,
@@ -51,7 +51,12 @@ type Result<T> = std::result::Result<T, SessionError>;
 
 impl BackupSession {
     /// A session that writes to `target`. `debug` asks for a detailed task log.
-    pub fn new(target: BackupTarget, chunks: ChunkGate, task: TaskContext, debug: bool) -> Self {
+    pub fn new(
+        target: Arc<BackupTarget>,
+        chunks: ChunkGate,
+        task: TaskContext,
+        debug: bool,
+    ) -> Self {
         let state = Mutex::new(SessionState::new(target.identity()));
         Self {
             state,

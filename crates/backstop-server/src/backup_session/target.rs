@@ -67,7 +67,7 @@ pub struct BackupTarget {
 type Result<T> = std::result::Result<T, SessionError>;
 
 impl BackupTarget {
-    /// Takes the locks and creates the snapshot.
+    /// Takes the locks. The snapshot does not exist yet: see [`create`](Self::create).
     ///
     /// # Errors
     /// In the order in which stock servers check: namespace, group lock, owner, base, time, existing snapshot.
@@ -105,7 +105,6 @@ impl BackupTarget {
         if datastore.snapshot_exists(ns, snapshot) {
             return Err(ApiError::bad_request("backup directory already exists."));
         }
-        let writer = datastore.create_snapshot(ns, snapshot)?;
         let locks = Locks {
             group: group_lock,
             _base: base_lock,
@@ -114,10 +113,22 @@ impl BackupTarget {
         Ok(Self {
             datastore,
             base,
-            writer: RwLock::new(Some(writer)),
+            writer: RwLock::default(),
             locks: Mutex::new(Some(locks)),
             request,
         })
+    }
+
+    /// Creates the snapshot. The task that writes it is on disk by then: what a server leaves that is cut off is found by
+    /// its tasks.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn create(&self) -> std::result::Result<(), ApiError> {
+        let BackupRequest { ns, snapshot, .. } = &self.request;
+        let writer = self.datastore.create_snapshot(ns, snapshot)?;
+        *self.writer.write() = Some(writer);
+        Ok(())
     }
 
     /// The datastore.

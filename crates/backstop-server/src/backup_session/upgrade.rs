@@ -14,6 +14,7 @@ use crate::api::admin::datastore::parameters::{
 };
 use crate::http::upgrade::{Upgrade, UpgradedConnection};
 use crate::http::{ApiError, Reply};
+use crate::router::dispatch;
 use crate::router::schema::BOOLEAN;
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
 use crate::server::Server;
@@ -51,7 +52,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 /// What a session needs beside its target.
 struct Setup {
-    target: BackupTarget,
+    target: Arc<BackupTarget>,
     worker_type: &'static str,
     worker_id: String,
     start: String,
@@ -68,15 +69,24 @@ async fn upgrade(
         prepare(context, params, &upgrade).map(|setup| (upgrade, setup))
     })
     .await?;
-    let auth_id = setup.target.request().auth_id.clone();
-    let spec = TaskSpec::new(setup.worker_type, setup.worker_id.clone(), &auth_id);
-    let spec = spec.on(setup.target.datastore());
+    let target = Arc::clone(&setup.target);
+    let request = target.request();
+    let spec = TaskSpec::new(setup.worker_type, setup.worker_id.clone(), &request.auth_id);
+    let spec = spec.on(target.datastore());
     let (connected, connection) = oneshot::channel();
     let worker = Arc::clone(&server);
     server
         .tasks()
         .spawn(spec, move |task| run(worker, task, setup, connection))
         .await?;
+    let store = request.store.to_string();
+    let creating = Arc::clone(&target);
+    let created = dispatch::on_thread(&server, Some(&store), move || creating.create()).await;
+    if let Err(err) = created {
+        // the task ends with the same reason; unless it was aborted already
+        let _ = connected.send(Err(std::io::Error::other(err.to_string())));
+        return Err(err);
+    }
     Ok(upgrade.accept(PROTOCOL, move |connection| async move {
         // the worker is gone only if the task was aborted already
         let _ = connected.send(connection);
@@ -126,7 +136,7 @@ fn prepare(
         auth_id,
         benchmark,
     };
-    let target = BackupTarget::open(datastore, request)?;
+    let target = Arc::new(BackupTarget::open(datastore, request)?);
     let worker_type = if benchmark { "benchmark" } else { "backup" };
     let from = context.peer().ip();
     Ok(Setup {

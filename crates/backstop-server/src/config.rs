@@ -10,6 +10,7 @@ mod file;
 pub mod jobs;
 pub mod migration;
 mod node;
+pub mod remote;
 mod store;
 
 pub use error::{ConfigError, EditError};

@@ -3,6 +3,7 @@
 //!
 //! A pin replaces the name check. Never trusts silently on first use.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use backstop_format::{Digest, Fingerprint};
@@ -12,6 +13,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 
 /// What a certificate says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct CertificateSummary {
     pub fingerprint: Fingerprint,
     /// Subject name.
     pub subject: String,
+    /// Host names and addresses that it is for.
+    pub names: Vec<String>,
     /// Issuer name.
     pub issuer: String,
     /// Start of the validity.
@@ -35,6 +40,7 @@ impl CertificateSummary {
             Ok((_, parsed)) => Self {
                 fingerprint,
                 subject: parsed.subject().to_string(),
+                names: names(&parsed),
                 issuer: parsed.issuer().to_string(),
                 not_before: parsed.validity().not_before.to_string(),
                 not_after: parsed.validity().not_after.to_string(),
@@ -42,12 +48,47 @@ impl CertificateSummary {
             Err(_) => Self {
                 fingerprint,
                 subject: "unreadable".to_owned(),
+                names: Vec::new(),
                 issuer: "unreadable".to_owned(),
                 not_before: "unknown".to_owned(),
                 not_after: "unknown".to_owned(),
             },
         }
     }
+}
+
+impl std::fmt::Display for CertificateSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "  presented:   {}\n  subject:     {}\n  names:       {}\n  issuer:      {}\n  valid:       {} to {}",
+            self.fingerprint,
+            self.subject,
+            self.names.join(", "),
+            self.issuer,
+            self.not_before,
+            self.not_after,
+        )
+    }
+}
+
+/// The host names and addresses of a certificate, as text.
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.escape_default().to_string()),
+            GeneralName::IPAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                let any = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+                any.ok().map(|address| address.to_string())
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// A certificate that was presented and not trusted.
@@ -80,15 +121,10 @@ impl std::fmt::Display for UntrustedCertificate {
         }
         write!(
             f,
-            "  presented:   {}\n  subject:     {}\n  issuer:      {}\n  valid:       {} to {}\n  authorities: {}\n\
+            "{}\n  authorities: {}\n\
              If this certificate is the right one, set PBS_FINGERPRINT to the presented fingerprint, \
              or confirm it once in an interactive run.",
-            self.presented.fingerprint,
-            self.presented.subject,
-            self.presented.issuer,
-            self.presented.not_before,
-            self.presented.not_after,
-            self.authority_error,
+            self.presented, self.authority_error,
         )
     }
 }

@@ -22,6 +22,9 @@ pub static REMOTE: Properties = Properties::new(&[
     Property::optional("comment", &COMMENT),
 ]);
 
+/// What an update of a remote may unset.
+pub static REMOTE_DELETABLE: &[&str] = &["comment", "fingerprint", "port", "use-node-proxy"];
+
 static NETWORKS: Schema = Schema::array(&CIDR);
 
 /// Section `rule`.

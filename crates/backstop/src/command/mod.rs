@@ -122,9 +122,10 @@ impl Command {
         self
     }
 
-    /// The declaration of the parameter called `name`.
+    /// The declaration of the parameter called `name`, now or in old versions.
     pub fn parameter(&self, name: &str) -> Option<&Parameter> {
-        self.parameters.iter().find(|p| p.name == name)
+        let mut parameters = self.parameters.iter();
+        parameters.find(|p| p.name == name || p.former_name == Some(name))
     }
 }
 

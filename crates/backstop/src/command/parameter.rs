@@ -67,6 +67,8 @@ pub struct Parameter {
     pub repeated: bool,
     /// What completion proposes.
     pub completion: Completion,
+    /// A name that it had in old versions, understood but not shown.
+    pub former_name: Option<&'static str>,
 }
 
 impl Parameter {
@@ -79,6 +81,7 @@ impl Parameter {
             required: false,
             repeated: false,
             completion: Completion::None,
+            former_name: None,
         }
     }
 
@@ -198,6 +201,12 @@ impl Parameter {
     /// The same under another name.
     pub const fn named(mut self, name: &'static str) -> Self {
         self.name = name;
+        self
+    }
+
+    /// The same, also understood under the name that it had in old versions.
+    pub const fn formerly(mut self, name: &'static str) -> Self {
+        self.former_name = Some(name);
         self
     }
 

@@ -9,6 +9,8 @@ mod jobs;
 mod local_server;
 mod migrate_config;
 mod namespace;
+mod remote;
+mod remote_check;
 pub mod retention_lock;
 mod second_factor;
 mod settings;
@@ -53,6 +55,7 @@ pub fn program(name: String) -> Program {
             .group("migrate-config", migrate_config::commands())
             .group("namespace", namespace::commands())
             .group("prune-job", jobs::prune_commands())
+            .group("remote", remote::commands())
             .group("task", task::commands())
             .group("user", user::commands())
             .command("verify", verify::command())

@@ -30,7 +30,13 @@ impl Setting {
     pub fn new(version: &str) -> Self {
         Self::start(version, |root| {
             let etc = root.join("etc/proxmox-backup");
-            for name in ["datastore.cfg", "prune.cfg", "verification.cfg", "sync.cfg"] {
+            for name in [
+                "datastore.cfg",
+                "prune.cfg",
+                "remote.cfg",
+                "sync.cfg",
+                "verification.cfg",
+            ] {
                 fs::write(etc.join(name), "").expect("configuration");
             }
             for folder in [

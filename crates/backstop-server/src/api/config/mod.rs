@@ -3,6 +3,8 @@
 mod datastore;
 mod datastore_tasks;
 pub mod jobs;
+mod remote;
+mod remote_scan;
 mod webauthn;
 
 use crate::router::Endpoint;
@@ -13,6 +15,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         datastore::endpoints(),
         jobs::endpoints(),
         webauthn::endpoints(),
+        remote::endpoints(),
+        remote_scan::endpoints(),
     ]
     .into_iter()
     .flatten()

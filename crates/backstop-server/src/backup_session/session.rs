@@ -345,6 +345,11 @@ impl BackupSession {
         Ok(())
     }
 
+    /// Whether `finish` has been answered.
+    pub fn is_finished(&self) -> bool {
+        self.state.lock().check_finished().is_ok()
+    }
+
     /// The connection has ended: waits for what still runs, then decides. Without a `finish` all traces of the
     /// snapshot are removed when the caller says so with [`Self::remove`].
     pub async fn end(&self) -> Result<()> {

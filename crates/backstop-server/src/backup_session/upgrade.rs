@@ -182,10 +182,15 @@ async fn serve_connection(
         .map_err(|_| TaskFailure::new("connection error: connection closed"))??;
     session.debug(|| "protocol upgrade done".to_owned());
     let limits = Http2Limits { streams: MAX_CALLS };
-    Ok(serve(connection, limits, move |request| {
-        answer(Arc::clone(&session), request)
-    })
-    .await?)
+    let answering = Arc::clone(&session);
+    let served = serve(connection, limits, move |request| {
+        answer(Arc::clone(&answering), request)
+    });
+    match served.await {
+        // How a client leaves that is done makes no difference.
+        Err(err) if err.is_gone() && session.is_finished() => Ok(()),
+        served => Ok(served?),
+    }
 }
 
 /// What becomes of the snapshot, and of the task.

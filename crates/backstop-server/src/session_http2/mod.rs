@@ -70,6 +70,28 @@ pub enum Http2Error {
     Http(#[from] hyper::Error),
 }
 
+impl Http2Error {
+    /// Whether the client just left, as some do instead of closing the connection in order.
+    pub fn is_gone(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            // the HTTP/2 layer shows the transport's errors in a way of its own
+            let http2 = error.downcast_ref::<h2::Error>();
+            let io = http2.and_then(h2::Error::get_io);
+            if let Some(error) = io.or_else(|| error.downcast_ref()) {
+                return matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::UnexpectedEof
+                );
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// Serves calls until the client closes the connection. Dropping the future breaks the connection off.
 pub async fn serve<C, H, Fut>(
     mut connection: C,
@@ -115,8 +137,11 @@ async fn read_preface(connection: &mut (impl AsyncRead + Unpin)) -> Result<(), H
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use super::*;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncWriteExt, ReadBuf};
 
     fn limits() -> Http2Limits {
         Http2Limits { streams: 4 }
@@ -135,6 +160,59 @@ mod tests {
             err.to_string(),
             "connection error: connection closed before reading preface"
         );
+    }
+
+    /// A transport whose writes fail as if the other side were gone.
+    struct Broken(tokio::io::DuplexStream);
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_is_told_from_one_that_breaks_the_rules() {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        client.write_all(PREFACE).await.unwrap();
+        client
+            .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+            .await
+            .unwrap();
+        let gone = serve(Broken(server), limits(), refuse).await.unwrap_err();
+        assert!(gone.is_gone(), "{gone}");
+
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        client.write_all(PREFACE).await.unwrap();
+        // DATA where SETTINGS have to come
+        client
+            .write_all(&[0, 0, 0, 0, 0, 0, 0, 0, 1])
+            .await
+            .unwrap();
+        let wrong = serve(server, limits(), refuse).await.unwrap_err();
+        assert!(!wrong.is_gone(), "{wrong}");
     }
 
     #[tokio::test(start_paused = true)]

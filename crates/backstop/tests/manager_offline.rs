@@ -310,3 +310,88 @@ fn help_goes_to_standard_output_and_names_all_options() {
             .contains("backstop manager user list [OPTIONS]\n")
     );
 }
+
+#[test]
+fn users_rights_and_tokens_are_kept_with_the_commands_of_the_handbooks() {
+    let installation = Installation::with_stock_configuration();
+    let user = "user-pve-01@pbs";
+    installation.ok(&[
+        "user",
+        "create",
+        user,
+        "--password",
+        "Pve-Pass-01",
+        "--comment",
+        "Backups of pve-01",
+    ]);
+    let path = "/datastore/local-zfs/pve-01";
+    installation.ok(&["acl", "update", path, "DatastoreBackup", "--auth-id", user]);
+    let rules = installation.json(&["acl", "list"]);
+    let own = rules
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|rule| rule["ugid"] == user);
+    assert_eq!(
+        own.unwrap(),
+        &serde_json::json!({"ugid": user, "ugid_type": "user", "path": path, "propagate": true, "roleid": "DatastoreBackup"})
+    );
+    assert_eq!(
+        installation.ok(&["user", "permissions", user, "--path", path]),
+        format!(
+            "Privileges with (*) have the propagate flag set\n\nPath: {path}\n- Datastore.Backup (*)\n"
+        )
+    );
+    let users = installation.ok(&["user", "list"]);
+    assert!(users.contains("Backups of pve-01"), "{users}");
+
+    let secret = |words: &[&str]| -> String {
+        let output = installation.ok(words);
+        let shown: Value = serde_json::from_str(output.strip_prefix("Result: ").unwrap()).unwrap();
+        assert_eq!(shown["tokenid"], format!("{user}!pve"));
+        shown["value"].as_str().unwrap().to_string()
+    };
+    let stored = || std::fs::read_to_string(installation.etc().join("token.shadow")).unwrap();
+    let first = secret(&["user", "generate-token", user, "pve", "--comment", "one"]);
+    let before = stored();
+    let second = secret(&["user", "token", "regenerate", user, "pve"]);
+    assert_ne!(first, second);
+    assert_ne!(before, stored());
+    assert!(!stored().contains(&first) && !stored().contains(&second));
+    installation.ok(&[
+        "user",
+        "token",
+        "update",
+        user,
+        "pve",
+        "--expire",
+        "4000000000",
+    ]);
+    let tokens = installation.json(&["user", "token", "list", user]);
+    assert_eq!(tokens, installation.json(&["user", "list-tokens", user]));
+    assert_eq!(tokens[0]["expire"], 4_000_000_000_i64);
+    assert_eq!(tokens[0]["comment"], "one");
+    assert!(
+        installation
+            .refused(&["user", "token", "generate", user, "pve"])
+            .contains("already exists")
+    );
+    let token = format!("{user}!pve");
+    installation.ok(&[
+        "acl",
+        "update",
+        path,
+        "DatastoreBackup",
+        "--auth-id",
+        &token,
+    ]);
+    installation.ok(&["user", "token", "delete", user, "pve"]);
+    assert!(!stored().contains(user));
+    installation.ok(&["user", "remove", user]);
+    for file in ["user.cfg", "acl.cfg", "shadow.json"] {
+        let text = std::fs::read_to_string(installation.etc().join(file)).unwrap();
+        assert!(!text.contains("user-pve-01"), "{file}: {text}");
+    }
+    let refused = installation.refused(&["acl", "update", path, "Audit", "--auth-id", user]);
+    assert!(refused.contains("no such user"), "{refused}");
+}

@@ -125,6 +125,8 @@ pub fn update(
         .auth_id
         .as_ref()
         .ok_or_else(|| conflict("missing 'userid' or 'group' parameter."))?;
+    // Held until the rule is written, so that nobody is removed in between: the rule would wait for the next one of that name.
+    let _users = config.lock(SectionFile::User)?;
     if !change.delete {
         let users = config.sections(SectionFile::User)?;
         let is_there = if auth_id.is_token() {

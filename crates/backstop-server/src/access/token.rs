@@ -181,18 +181,20 @@ pub fn delete(
     digest: Option<&str>,
 ) -> Result<(), EditError> {
     let token = token_id(user, name)?;
+    // The token itself goes last: what an interruption leaves can be removed again.
     config.edit_sections(SectionFile::User, digest, |users| {
         let id = token.to_string();
-        if users.get_typed(TYPE, &id).is_none() || !users.remove(&id) {
+        if users.get_typed(TYPE, &id).is_none() {
             return Err(EditError::Conflict(format!(
                 "token '{name}' of user '{user}' does not exist."
             )));
         }
-        Ok(())
-    })?;
-    remove_secrets(config, std::slice::from_ref(&token))?;
-    config.edit_acl(None, |tree| {
-        tree.remove_auth_id(&token);
+        config.edit_acl(None, |tree| {
+            tree.remove_auth_id(&token);
+            Ok::<_, ConfigError>(())
+        })?;
+        remove_secrets(config, std::slice::from_ref(&token))?;
+        users.remove(&id);
         Ok(())
     })
 }

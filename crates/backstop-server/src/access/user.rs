@@ -124,7 +124,8 @@ pub fn create(
         }
         password::check_realm(config, user)?;
         // The password first: a failure must not leave a user without the wanted password.
-        // Without one, whatever is left of an earlier user of this name must not let anybody in.
+        // Without one, whatever is left of an earlier user of this name must not let anybody in, or lock out.
+        second_factor::remove(config, user)?;
         match password {
             Some(password) => password::store(config, user, password)?,
             None => password::remove(config, user)?,
@@ -169,6 +170,35 @@ pub fn update(
     })
 }
 
+/// Changes a user on behalf of `caller`: [`update`], except that users who may not change others cannot change either whether and
+/// until when they may log in. (A stock server lets them put off the end of their own account.)
+///
+/// # Errors
+/// When the caller may not, or as for [`update`].
+pub fn update_for(
+    access: &AccessControl,
+    caller: &AuthId,
+    user: &UserId,
+    parameters: Map<String, Value>,
+    delete: &[String],
+    digest: Option<&str>,
+) -> Result<(), EditError> {
+    let privileges = Privileges::PERMISSIONS_MODIFY;
+    if let Err(denied) = access.check(caller, "/access/users", privileges, false) {
+        let now = get(access.config(), user)?;
+        let wants = |key: &str| parameters.get(key);
+        let enable = wants("enable").and_then(Value::as_bool);
+        let expire = wants("expire").and_then(Value::as_i64);
+        // Forms send all of their fields back, changed or not.
+        if enable.is_some_and(|enable| enable != now.enable.unwrap_or(true))
+            || expire.is_some_and(|expire| expire != now.expire.unwrap_or(0))
+        {
+            return Err(EditError::Forbidden(denied.to_string()));
+        }
+    }
+    update(access.config(), user, parameters, delete, digest)
+}
+
 /// Brings values into the form in which they are stored; null stands for "remove".
 pub(super) fn normalise(parameters: &mut Map<String, Value>) {
     for (key, value) in parameters.iter_mut() {
@@ -201,29 +231,32 @@ pub(super) fn apply(section: &mut Map<String, Value>, parameters: Map<String, Va
 /// tokens. Access rules of the user itself are removed, too, so that a later user of the same
 /// name does not inherit them.
 ///
+/// What it may do and what it logs in with go first, the user itself last: whatever happens in between, a user without rights
+/// is left, which can be removed again, and never rights that wait for the next user of that name.
+///
 /// # Errors
 /// When it is not there, or `digest` is not the file's.
 pub fn delete(config: &ConfigStore, user: &UserId, digest: Option<&str>) -> Result<(), EditError> {
-    let tokens = config.edit_sections(SectionFile::User, digest, |users| {
-        if users.get_typed(TYPE, user.as_str()).is_none() || !users.remove(user.as_str()) {
+    config.edit_sections(SectionFile::User, digest, |users| {
+        if users.get_typed(TYPE, user.as_str()).is_none() {
             return Err(EditError::Conflict(format!(
                 "user '{user}' does not exist."
             )));
         }
         let tokens = token::items_of(users, user)?;
+        let tokens: Vec<AuthId> = tokens.into_iter().map(|token| token.tokenid).collect();
+        config.edit_acl(None, |tree| {
+            tree.remove_auth_id(&user.clone().into());
+            tokens.iter().for_each(|token| tree.remove_auth_id(token));
+            Ok::<_, ConfigError>(())
+        })?;
+        token::remove_secrets(config, &tokens)?;
+        password::remove(config, user)?;
+        second_factor::remove(config, user)?;
         for token in &tokens {
-            users.remove(&token.tokenid.to_string());
+            users.remove(&token.to_string());
         }
-        Ok(tokens)
-    })?;
-    let mut gone: Vec<AuthId> = tokens.into_iter().map(|token| token.tokenid).collect();
-    token::remove_secrets(config, &gone)?;
-    gone.push(user.clone().into());
-    config.edit_acl(None, |tree| {
-        gone.iter().for_each(|auth_id| tree.remove_auth_id(auth_id));
-        Ok::<_, ConfigError>(())
-    })?;
-    password::remove(config, user)?;
-    second_factor::remove(config, user)?;
-    Ok(())
+        users.remove(user.as_str());
+        Ok(())
+    })
 }

@@ -17,6 +17,7 @@ mod settings;
 mod task;
 pub mod token;
 mod user;
+mod user_token;
 mod verify;
 
 use std::process::ExitCode;

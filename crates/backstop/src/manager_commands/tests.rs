@@ -42,7 +42,7 @@ fn tables_equal_those_of_stock() {
             "pbs-4.2.3/cli/068-manager-user-list-text",
         ),
         (
-            &user::TOKENS,
+            &user_token::TOKENS,
             "pbs-4.2.3/cli/072-manager-user-list-tokens-fixture@pbs-json",
             "pbs-4.2.3/cli/071-manager-user-list-tokens-fixture@pbs-text",
         ),

@@ -1,18 +1,19 @@
-//! `user …`: users, their API tokens, and what they may do.
+//! `user …`: users and what they may do. Their API tokens are in `user_token`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use backstop_server::access::{password, token, user};
+use backstop_server::access::{password, user};
 use backstop_server::config::SectionFile;
-use backstop_types::config_schema::access::{TOKEN, USER};
+use backstop_types::config_schema::access::USER;
 use backstop_types::config_schema::value;
-use backstop_types::{AuthId, TokenName, UserId};
-use serde_json::{Map, Value, json};
+use backstop_types::{AuthId, UserId};
+use serde_json::{Map, Value};
 
 use super::configuration;
 use super::settings::{self, DIGEST};
+use super::user_token;
 use crate::command::{Arguments, Command, Group, Parameter};
 use crate::output::{self, Column, Format, OUTPUT_FORMAT, Table, time};
 
@@ -27,15 +28,7 @@ pub const USERS: Table = Table::new(&[
     Column::text("comment"),
 ]);
 
-/// API tokens.
-pub const TOKENS: Table = Table::new(&[
-    Column::text("tokenid"),
-    Column::number("enable").rendered(enabled),
-    Column::number("expire").rendered(expiry),
-    Column::text("comment"),
-]);
-
-fn enabled(value: &Value, _: &Value) -> anyhow::Result<String> {
+pub(super) fn enabled(value: &Value, _: &Value) -> anyhow::Result<String> {
     Ok(if value.as_bool().unwrap_or(true) {
         "1"
     } else {
@@ -44,23 +37,22 @@ fn enabled(value: &Value, _: &Value) -> anyhow::Result<String> {
     .to_string())
 }
 
-fn expiry(value: &Value, _: &Value) -> anyhow::Result<String> {
+pub(super) fn expiry(value: &Value, _: &Value) -> anyhow::Result<String> {
     Ok(match value.as_i64() {
         None | Some(0) => "never".to_string(),
         Some(epoch) => time::local(epoch),
     })
 }
 
-const USER_ID: Parameter = Parameter::of("userid", "The user: name@realm.", &value::USER_ID);
-const TOKEN_NAME: Parameter =
-    Parameter::of("token-name", "The name of the token.", &value::TOKEN_NAME);
+pub(super) const USER_ID: Parameter =
+    Parameter::of("userid", "The user: name@realm.", &value::USER_ID);
 const PASSWORD: Parameter = Parameter::of(
     "password",
     "The password; it can be seen in the list of processes while the command runs.",
     &value::NEW_PASSWORD,
 );
 
-fn settings_options() -> Vec<Parameter> {
+pub(super) fn settings_options() -> Vec<Parameter> {
     let mut options = settings::options(
         &USER,
         &[
@@ -118,32 +110,11 @@ pub fn commands() -> Group {
             "remove",
             on_user("Remove a user with its tokens and rights.", remove).option(DIGEST),
         )
-        .command(
-            "list-tokens",
-            on_user("List the API tokens of a user.", list_tokens).option(OUTPUT_FORMAT),
-        )
-        .command(
-            "generate-token",
-            on_user(
-                "Make an API token and show its secret, this once.",
-                generate_token,
-            )
-            .argument(TOKEN_NAME)
-            .options(
-                &settings_options()
-                    .into_iter()
-                    .filter(|option| TOKEN.get(option.name).is_some())
-                    .collect::<Vec<_>>(),
-            )
-            .option(DIGEST),
-        )
-        .command(
-            "delete-token",
-            on_user("Remove an API token.", delete_token)
-                .argument(TOKEN_NAME)
-                .option(DIGEST),
-        )
         .group("tfa", super::second_factor::commands())
+        .command("list-tokens", user_token::list_command())
+        .command("generate-token", user_token::generate_command())
+        .command("delete-token", user_token::delete_command())
+        .group("token", user_token::commands())
         .command(
             "permissions",
             Command::new("Show what a user or an API token may do.", permissions)
@@ -172,29 +143,8 @@ fn list(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn user_id(arguments: &Arguments) -> anyhow::Result<UserId> {
+pub(super) fn user_id(arguments: &Arguments) -> anyhow::Result<UserId> {
     Ok(arguments.required("userid")?.parse()?)
-}
-
-fn token_name(arguments: &Arguments) -> anyhow::Result<TokenName> {
-    Ok(arguments.required("token-name")?.parse()?)
-}
-
-fn list_tokens(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let user = user_id(arguments)?;
-    let loaded = configuration().sections(SectionFile::User)?;
-    let mut tokens = Vec::new();
-    for (id, _) in loaded.data.of_type("token") {
-        let (Ok(token), Some(mut record)) = (id.parse::<AuthId>(), loaded.data.to_api(id)) else {
-            continue;
-        };
-        if let (true, Some(name)) = (*token.user() == user, token.token_name()) {
-            record.insert("token-name".to_string(), json!(name.to_string()));
-            tokens.push(Value::Object(record));
-        }
-    }
-    output::print_table(&TOKENS, &Value::Array(tokens), arguments)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn create(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -229,29 +179,6 @@ fn remove(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     user::delete(
         &configuration(),
         &user_id(arguments)?,
-        arguments.text("digest"),
-    )?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn generate_token(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let parameters = settings::given(arguments, &TOKEN)?;
-    let new = token::generate(
-        &configuration(),
-        &user_id(arguments)?,
-        &token_name(arguments)?,
-        parameters,
-        arguments.text("digest"),
-    )?;
-    output::print_result(&json!({ "tokenid": new.tokenid.to_string(), "value": new.value }));
-    Ok(ExitCode::SUCCESS)
-}
-
-fn delete_token(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    token::delete(
-        &configuration(),
-        &user_id(arguments)?,
-        &token_name(arguments)?,
         arguments.text("digest"),
     )?;
     Ok(ExitCode::SUCCESS)

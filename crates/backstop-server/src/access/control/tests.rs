@@ -772,3 +772,132 @@ fn a_new_user_without_password_inherits_none() {
         .unwrap_err();
     assert_eq!(reason(&error), "no password set");
 }
+
+#[test]
+fn users_cannot_put_off_the_end_of_their_own_account() {
+    let setup = setup("pbs-4.2.3");
+    let config = setup.access.config();
+    let user = user_id("other@pbs");
+    let by = |caller: &str, change: serde_json::Value| {
+        user::update_for(&setup.access, &auth(caller), &user, map(change), &[], None)
+    };
+    by(
+        "root@pam",
+        json!({"expire": setup.access.now() + 60, "comment": "guest"}),
+    )
+    .unwrap();
+    for change in [
+        json!({"expire": 0}),
+        json!({"expire": setup.access.now() + 61}),
+        json!({"enable": false, "comment": "x"}),
+    ] {
+        let error = by("other@pbs", change).unwrap_err();
+        assert_eq!(
+            (error.status(), error.to_string().as_str()),
+            (
+                403,
+                "permission check failed - missing Permissions.Modify on /access/users"
+            )
+        );
+    }
+    // What a form sends back unchanged does no harm.
+    let form = json!({"enable": true, "expire": setup.access.now() + 60, "firstname": "Oth"});
+    by("other@pbs", form).unwrap();
+    let item = user::get(config, &user).unwrap();
+    assert_eq!(item.firstname.as_deref(), Some("Oth"));
+    assert_eq!(item.comment.as_deref(), Some("guest"));
+    acl::update(
+        config,
+        &change("/access/users", Role::Admin, "reader@pbs"),
+        None,
+    )
+    .unwrap();
+    by("reader@pbs", json!({"expire": 0})).unwrap();
+    assert_eq!(user::get(config, &user).unwrap().expire, None);
+}
+
+#[test]
+fn files_of_both_releases_are_as_before_when_a_user_came_and_went() {
+    for version in ["pbs-3.2.4", "pbs-4.2.3"] {
+        let setup = setup(version);
+        let config = setup.access.config();
+        let files = ["user.cfg", "acl.cfg", "shadow.json"];
+        let texts = || files.map(|file| std::fs::read(setup.dir.path().join(file)).unwrap());
+        let (before, secrets) = (texts(), config.json(JsonFile::TokenShadow).unwrap());
+        let tmp = user_id("tmp@pbs");
+        user::create(
+            config,
+            &tmp,
+            map(json!({"email": "tmp@example.com"})),
+            Some("Temp-Pw-1"),
+        )
+        .unwrap();
+        let name = "t1".parse().unwrap();
+        token::generate(config, &tmp, &name, Map::new(), None).unwrap();
+        for who in ["tmp@pbs", "tmp@pbs!t1", "fixture@pbs!tok1"] {
+            acl::update(
+                config,
+                &change("/datastore/store1/x", Role::Audit, who),
+                None,
+            )
+            .unwrap();
+        }
+        let own = auth("fixture@pbs!tok1");
+        let new = token::update(
+            config,
+            own.user(),
+            own.token_name().unwrap(),
+            Map::new(),
+            &[],
+            true,
+            None,
+        )
+        .unwrap()
+        .unwrap();
+        assert!(
+            setup
+                .access
+                .check_token("fixture@pbs!tok1", &new.secret)
+                .is_ok()
+        );
+        let changed = texts();
+        assert!(
+            files
+                .iter()
+                .zip(before.iter().zip(&changed))
+                .all(|(_, (old, new))| old != new)
+        );
+        let mut gone = change("/datastore/store1/x", Role::Audit, "fixture@pbs!tok1");
+        gone.delete = true;
+        acl::update(config, &gone, None).unwrap();
+        user::delete(config, &tmp, None).unwrap();
+        assert_eq!(texts(), before, "{version}");
+        let mut after = config.json(JsonFile::TokenShadow).unwrap();
+        let renewed = after.insert(
+            "fixture@pbs!tok1".into(),
+            secrets["fixture@pbs!tok1"].clone(),
+        );
+        assert_ne!(renewed.as_ref(), secrets.get("fixture@pbs!tok1"));
+        assert_eq!(after, secrets, "{version}");
+    }
+}
+
+#[test]
+fn a_removal_that_fails_half_way_leaves_somebody_who_can_be_removed_again() {
+    let setup = setup("pbs-4.2.3");
+    let config = setup.access.config();
+    let user = user_id("fixture@pbs");
+    let rules = std::fs::read(setup.dir.path().join("acl.cfg")).unwrap();
+    std::fs::write(setup.dir.path().join("acl.cfg"), "no rule\n").unwrap();
+    let name = "tok1".parse().unwrap();
+    assert!(token::delete(config, &user, &name, None).is_err());
+    assert!(user::delete(config, &user, None).is_err());
+    assert!(user::get(config, &user).is_ok());
+    assert!(token::get(config, &user, &name).is_ok());
+    std::fs::write(setup.dir.path().join("acl.cfg"), rules).unwrap();
+    user::delete(config, &user, None).unwrap();
+    let text = std::fs::read_to_string(setup.dir.path().join("acl.cfg")).unwrap();
+    assert!(!text.contains("fixture@pbs"), "{text}");
+    let secrets = config.json(JsonFile::TokenShadow).unwrap();
+    assert!(!secrets.keys().any(|id| id.starts_with("fixture@pbs")));
+}

@@ -129,8 +129,15 @@ fn update(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
     let id: UserId = params.required("userid")?;
     let section = params.without(&["userid", "password", "delete", "digest"]);
     let delete = params.owned_texts("delete");
-    let config = context.server().config();
-    user::update(config, &id, section, &delete, params.text("digest")).map_err(edit_error)?;
+    user::update_for(
+        context.server().access(),
+        context.auth_id()?,
+        &id,
+        section,
+        &delete,
+        params.text("digest"),
+    )
+    .map_err(edit_error)?;
     Ok(Reply::null())
 }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod fuzz;
+mod proxmoxer;
 mod test;
 
 use std::path::PathBuf;

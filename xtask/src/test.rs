@@ -32,6 +32,10 @@ pub fn run(filters: &[String]) -> Result<bool> {
         .arg("--show-output")
         .args(filters)
         .stdout(Stdio::piped());
+    match super::proxmoxer::python() {
+        Ok(python) => drop(command.env(super::proxmoxer::VARIABLE, python)),
+        Err(error) => println!("proxmoxer cannot be used here: {error:#}"),
+    }
     let mut child = command.spawn().context("starting cargo test")?;
     let stdout = child.stdout.take().context("cargo test has no output")?;
 

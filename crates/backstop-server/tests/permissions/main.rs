@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abuse;
 mod rule;
 mod setting;
 mod table;
@@ -73,7 +74,9 @@ impl Person {
         match &self.login {
             Login::Nobody => "",
             Login::User(user) => user,
-            Login::Token(token) => token.split('!').next().unwrap_or_default(),
+            Login::Token(token) | Login::NewToken(token, _) => {
+                token.split('!').next().unwrap_or_default()
+            }
         }
     }
 
@@ -179,7 +182,7 @@ fn acl_cfg(people: &[Person]) -> String {
     for person in people {
         let id = match &person.login {
             Login::Nobody => continue,
-            Login::User(id) | Login::Token(id) => id,
+            Login::User(id) | Login::Token(id) | Login::NewToken(id, _) => id,
         };
         for (path, below, role) in &person.grants {
             let _ = writeln!(rules, "acl:{}:{path}:{id}:{role}", u8::from(*below));

@@ -35,8 +35,10 @@ pub enum Login {
     Nobody,
     /// A ticket.
     User(String),
-    /// An API token.
+    /// An API token of [`Setting::start`].
     Token(String),
+    /// An API token that was made later, and its secret.
+    NewToken(String, String),
 }
 
 /// An answer.
@@ -67,7 +69,7 @@ const WATCHED: [&str; 2] = ["etc/proxmox-backup", "srv/fixture/store1"];
 impl Setting {
     /// A server with the data of release 4.2.3, these users and tokens, and jobs in the namespace `team-b`.
     pub async fn start(users: &str, tokens: &[String]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = testbed::scratch::directory().unwrap();
         let root = dir.path().to_owned();
         lay_out("4.2.3", &root).unwrap();
         let etc = root.join("etc/proxmox-backup");
@@ -179,6 +181,25 @@ impl Setting {
             .collect()
     }
 
+    /// Where a file below the root is.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    /// The files as they are now, by their path below the root.
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let read = |path: PathBuf| {
+            let below = path
+                .strip_prefix(&self.root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            (below, fs::read(path).unwrap())
+        };
+        self.files().into_keys().map(read).collect()
+    }
+
     /// Makes the files what they should be.
     pub fn restore(&mut self) {
         let now = self.files();
@@ -195,7 +216,7 @@ impl Setting {
         let (stamps, folders) = self.found();
         let added: Vec<_> = folders.difference(&self.folders).collect();
         for folder in added.into_iter().rev() {
-            fs::remove_dir(folder).unwrap();
+            fs::remove_dir_all(folder).unwrap();
         }
         for folder in self.folders.difference(&folders) {
             fs::create_dir_all(folder).unwrap();
@@ -213,7 +234,10 @@ impl Setting {
         let mut folders = BTreeSet::new();
         let mut open: Vec<PathBuf> = WATCHED.iter().map(|below| self.root.join(below)).collect();
         while let Some(folder) = open.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
+            let Ok(entries) = fs::read_dir(folder) else {
+                continue;
+            };
+            for entry in entries {
                 let entry = entry.unwrap();
                 let name = entry.file_name().into_string().unwrap();
                 let meta = entry.metadata().unwrap();
@@ -251,7 +275,10 @@ impl Setting {
                     .header("CSRFPreventionToken", csrf);
             }
             Login::Token(token) => {
-                request = request.header("Authorization", format!("PBSAPIToken={token}:{SECRET}"));
+                request = request.header("Authorization", format!("PBSAPIToken={token}:{SECRET}"))
+            }
+            Login::NewToken(token, secret) => {
+                request = request.header("Authorization", format!("PBSAPIToken={token}:{secret}"));
             }
         }
         if let Some(protocol) = upgrade {

@@ -1,4 +1,4 @@
-//! REST calls to a server under test, as `admin@pbs`.
+//! REST calls to a server under test, as `admin@pbs` or somebody else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -18,6 +18,7 @@ pub mod listener;
 mod log_rotation;
 mod memory;
 pub mod metrics;
+pub mod privileged_helper;
 pub mod reader_session;
 mod retention_clock;
 pub mod roots;
@@ -26,9 +27,12 @@ pub mod router;
 pub mod rrd;
 pub mod runtime;
 pub mod server;
+pub mod service_account;
 pub mod session_http2;
 pub mod task;
 pub mod tls;
 
 pub use roots::Roots;
-pub use server::{DEFAULT_PORT, Server, ServerError, ServerHandle, ServerOptions, run};
+pub use server::{
+    DEFAULT_PORT, Inherited, Server, ServerError, ServerHandle, ServerOptions, run, run_inheriting,
+};

@@ -3,8 +3,9 @@
 //! Holds paths only; it never touches the disk, except in [`Roots::create_directories`].
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use backstop_datastore::ownership;
 
 /// The directories of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl Roots {
         self.run().join("locks")
     }
 
-    /// Creates what is missing, with the modes that a stock server uses.
+    /// Creates what is missing, with the modes that a stock server uses, each for the owner of the directory that it is in.
     ///
     /// # Errors
     /// The first directory that cannot be created, named in the error.
@@ -93,13 +94,9 @@ impl Roots {
                 continue;
             }
             if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(|err| named(parent, &err))?;
+                ownership::create_dir_all(parent, 0o755).map_err(|err| named(parent, &err))?;
             }
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(&path)
-                .map_err(|err| named(&path, &err))?;
+            ownership::create_dir_all(&path, mode).map_err(|err| named(&path, &err))?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::jobs::{JobStates, Timer};
 use crate::listener::{self, Listener};
 use crate::log_rotation;
 use crate::metrics::{History, Sampler};
+use crate::privileged_helper::PrivilegedHelper;
 use crate::retention_clock;
 use crate::roots::Roots;
 use crate::router::tree::{Tree, TreeError};
@@ -84,6 +85,15 @@ impl ServerOptions {
     }
 }
 
+/// What a process prepared while it was root, before it became another user.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// The helper that is root still.
+    pub helper: Option<PrivilegedHelper>,
+    /// Sockets that listen already, in the order of [`ServerOptions::listen`], which they stand for. Empty: they are opened.
+    pub sockets: Vec<std::net::TcpListener>,
+}
+
 /// All parts of the server. Handlers reach it through their request's context.
 #[derive(Debug)]
 pub struct Server {
@@ -91,6 +101,7 @@ pub struct Server {
     node: String,
     config: Arc<ConfigStore>,
     access: AccessControl,
+    helper: Option<Arc<PrivilegedHelper>>,
     certificates: Arc<CertificateStore>,
     tasks: TaskRegistry,
     job_states: JobStates,
@@ -118,6 +129,11 @@ impl Server {
     /// The configuration directory.
     pub fn config(&self) -> &Arc<ConfigStore> {
         &self.config
+    }
+
+    /// The helper that does what only root may, when the server was started as root.
+    pub fn privileged_helper(&self) -> Option<&PrivilegedHelper> {
+        self.helper.as_deref()
     }
 
     /// The certificate in use.
@@ -311,21 +327,36 @@ impl ServerHandle {
 /// # Errors
 /// When something that the server cannot do without is missing or broken; nothing keeps running then.
 pub async fn run(options: ServerOptions) -> Result<ServerHandle, ServerError> {
-    run_with(options, api::endpoints()).await
+    run_with(options, api::endpoints(), Inherited::default()).await
+}
+
+/// Starts a server with what its process prepared as root.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_inheriting(
+    options: ServerOptions,
+    inherited: Inherited,
+) -> Result<ServerHandle, ServerError> {
+    run_with(options, api::endpoints(), inherited).await
 }
 
 /// Starts a server that serves these endpoints.
 async fn run_with(
     options: ServerOptions,
     endpoints: Vec<Endpoint>,
+    inherited: Inherited,
 ) -> Result<ServerHandle, ServerError> {
+    let Inherited { helper, sockets } = inherited;
     let runtimes = Runtimes::start()?;
     let handles = runtimes
         .handles()
         .ok_or_else(|| io::Error::other("the runtimes have ended"))?;
     let (addresses, schedules) = (options.listen.clone(), options.schedules);
     let data = handles.data.clone();
-    let prepared = tokio::task::spawn_blocking(move || prepare(options, endpoints, handles)).await;
+    let helper = helper.map(Arc::new);
+    let prepare = move || prepare(options, endpoints, handles, helper);
+    let prepared = tokio::task::spawn_blocking(prepare).await;
     let Prepared {
         server,
         administrator,
@@ -347,10 +378,12 @@ async fn run_with(
         service,
         shutdown.subscribe(),
     );
-    let sockets = addresses
-        .into_iter()
-        .map(listener::bind)
-        .collect::<Result<Vec<_>, _>>()?;
+    let sockets = if sockets.is_empty() {
+        let bound = addresses.into_iter().map(listener::bind);
+        bound.collect::<Result<Vec<_>, _>>()?
+    } else {
+        sockets
+    };
     let addresses = sockets
         .iter()
         .map(std::net::TcpListener::local_addr)
@@ -414,6 +447,7 @@ fn prepare(
     options: ServerOptions,
     endpoints: Vec<Endpoint>,
     runtimes: RuntimeHandles,
+    helper: Option<Arc<PrivilegedHelper>>,
 ) -> Result<Prepared, ServerError> {
     let roots = options.roots;
     roots.create_directories()?;
@@ -428,7 +462,7 @@ fn prepare(
     let config = Arc::new(ConfigStore::of(&roots));
     let administrator = create_administrator(&config)?;
     report_waiting_settings(&config);
-    let access = AccessControl::open(Arc::clone(&config))?;
+    let access = AccessControl::open(Arc::clone(&config))?.with_helper(helper.clone());
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let datastores = DatastoreRegistry::new(Arc::clone(&config), &roots);
     let server = Arc::new(Server {
@@ -440,6 +474,7 @@ fn prepare(
         node,
         config,
         access,
+        helper,
         certificates,
         tasks,
         job_states,

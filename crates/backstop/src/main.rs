@@ -50,6 +50,12 @@ fn run(name: String, words: Vec<OsString>) -> anyhow::Result<ExitCode> {
     if let Some(tool) = tool_called(&name) {
         return run_tool(tool, name, words);
     }
+    let texts: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    if let Some(ended) = backstop_server::privileged_helper::serve(&texts) {
+        return ended
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(anyhow::Error::msg);
+    }
     if words.first().is_some_and(|word| word == "demo") {
         return demo::run(words.get(1..).unwrap_or_default());
     }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use backstop_server::ServerOptions;
+use backstop_server::privileged_helper::PrivilegedHelper;
+use backstop_server::service_account::ServiceAccount;
+use backstop_server::{Inherited, ServerOptions, listener};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -61,22 +63,62 @@ fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .collect::<Result<_, _>>()
             .context("unable to parse --listen")?;
     }
+    let inherited = give_up_root(&options)?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .context("unable to start the runtime")?
-        .block_on(run(options))?;
+        .block_on(run(options, inherited))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(options: ServerOptions) -> anyhow::Result<()> {
+/// Started as root, the server leaves a helper behind that is root still, and becomes the owner of its configuration. There
+/// are no threads yet.
+fn give_up_root(options: &ServerOptions) -> anyhow::Result<Inherited> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Inherited::default());
+    }
+    // First, as another server that still runs would be in the way, and nothing has been touched yet.
+    let sockets = options
+        .listen
+        .iter()
+        .map(|address| listener::bind(*address))
+        .collect::<Result<_, _>>()?;
+    let account = ServiceAccount::of_installation(&options.roots)?;
+    account.prepare(&options.roots)?;
+    let (helper, mut process) = PrivilegedHelper::start(account.uid, account.gid)
+        .context("unable to start the helper that does what only root may")?;
+    if account.is_root() {
+        let etc = options.roots.etc();
+        tracing::info!(
+            "running as root, because {} belongs to root; give it to an unprivileged user to run as that one",
+            etc.display()
+        );
+    } else {
+        account.become_it()?;
+        tracing::info!("running as {account}");
+    }
+    // Its end is noticed, so that nobody wonders why log-ins of system users fail.
+    std::thread::Builder::new()
+        .name("helper-watch".into())
+        .spawn(move || match process.wait() {
+            Ok(status) => tracing::error!(%status, "the privileged helper has ended; system users cannot log in until the server is restarted"),
+            Err(err) => tracing::error!(%err, "unable to watch the privileged helper"),
+        })?;
+    Ok(Inherited {
+        helper: Some(helper),
+        sockets,
+    })
+}
+
+async fn run(options: ServerOptions, inherited: Inherited) -> anyhow::Result<()> {
     let roots = options.roots.clone();
     let password = roots.etc().join("initial-password");
     let first_start = !password.exists();
     let mut interrupt = signal(SignalKind::interrupt()).context("unable to listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("unable to listen for SIGTERM")?;
-    let handle = backstop_server::run(options).await?;
+    let handle = backstop_server::run_inheriting(options, inherited).await?;
     let published = Published::new(&roots, handle.addr());
     if let Err(error) = &published {
         output::err(&format!(

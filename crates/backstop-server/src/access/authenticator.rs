@@ -56,7 +56,7 @@ impl Authenticator {
         access: &AccessControl,
         user: &UserId,
         password: &str,
-        _peer: Option<IpAddr>,
+        peer: Option<IpAddr>,
     ) -> Result<(), Refused> {
         if password.is_empty() {
             return Err(Refused::of(user, "the password is empty"));
@@ -66,10 +66,11 @@ impl Authenticator {
                 let _turn = access.hashing_turn(user)?;
                 password::check_hash(access.config(), user, password)
             }
-            Self::Pam => Err(Refused::of(
-                user,
-                "logins of system users (realm pam) are not available on this server yet; use a user of the realm pbs or an API token",
-            )),
+            Self::Pam => access
+                .helper()
+                .map_err(|why| Refused::of(user, why))?
+                .authenticate(user.name(), password, peer)
+                .map_err(|error| Refused::of(user, error.to_string())),
             Self::Directory => Err(Refused::of(
                 user,
                 "logins of realms of type ldap and ad are not available on this server yet",
@@ -94,7 +95,7 @@ impl Authenticator {
         match self {
             Self::Pbs => password::store_hash(config, user, password),
             Self::Pam => Err(EditError::NotImplemented(
-                "passwords of system users (realm pam) cannot be set on this server yet; use passwd(1)".to_string(),
+                "passwords of system users (realm pam) are set by themselves, by root@pam (PUT /access/password), or with passwd(1)".to_string(),
             )),
             Self::Directory => Err(EditError::NotImplemented(
                 "storing passwords is not possible for ldap and ad realms; change it in the directory"

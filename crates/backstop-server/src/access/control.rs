@@ -19,6 +19,7 @@ use super::second_factor::SecondFactors;
 use super::token_cache::TokenCache;
 use super::{csrf, password_hash, ticket};
 use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile};
+use crate::privileged_helper::PrivilegedHelper;
 
 type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
@@ -33,6 +34,7 @@ pub struct AccessControl {
     pub(super) marks: Marks,
     second_factors: SecondFactors,
     clock: Clock,
+    helper: Option<Arc<PrivilegedHelper>>,
 }
 
 impl fmt::Debug for AccessControl {
@@ -78,7 +80,26 @@ impl AccessControl {
             outside: OutsideQueue::default(),
             marks: Marks::default(),
             clock: Arc::new(clock),
+            helper: None,
         })
+    }
+
+    /// The same with the helper that system users log in with.
+    #[must_use]
+    pub fn with_helper(mut self, helper: Option<Arc<PrivilegedHelper>>) -> Self {
+        self.helper = helper;
+        self
+    }
+
+    /// The helper that checks and sets the passwords of system users.
+    ///
+    /// # Errors
+    /// When the server was not started as root.
+    pub(super) fn helper(&self) -> Result<&PrivilegedHelper, &'static str> {
+        self.helper.as_deref().ok_or(
+            "system users (realm pam) can log in only where the server was started as root, which it was not; use a user of \
+             another realm or an API token",
+        )
     }
 
     /// The configuration.

@@ -10,6 +10,7 @@ use super::control::AccessControl;
 use super::password_hash;
 use super::refusal::Refused;
 use crate::config::{ConfigStore, EditError, JsonFile, SectionFile};
+use crate::privileged_helper::{HelperError, set_password_as_root};
 
 /// Checks that a realm exists.
 pub(super) fn check_realm(config: &ConfigStore, user: &UserId) -> Result<(), EditError> {
@@ -131,8 +132,13 @@ pub fn change(
         ));
     }
     let config = access.config();
-    confirm(access, caller, confirmation, peer)?;
-    let is_self = caller.user() == user;
+    let (by_helper, is_self) = (user.realm() == "pam", caller.user() == user);
+    if !(by_helper && is_self) {
+        confirm(access, caller, confirmation, peer)?;
+    } else if !caller.is_root() && confirmation.is_none() {
+        // The helper checks that of a system user who changes its own.
+        return Err(EditError::Unauthorized("missing password".to_string()));
+    }
     if !is_self && !user.is_root() {
         let users = config.sections(SectionFile::User)?;
         if users.data.get_typed("user", user.as_str()).is_none() {
@@ -151,7 +157,19 @@ pub fn change(
             "you are not authorized to change the password.".to_string(),
         ));
     }
-    store(config, user, password)
+    if !by_helper {
+        return store(config, user, password);
+    }
+    let helper = access
+        .helper()
+        .map_err(|why| EditError::NotImplemented(why.to_string()))?;
+    let caller = caller.user().name();
+    helper
+        .change_password(user.name(), password, caller, confirmation, peer)
+        .map_err(|error| match error {
+            HelperError::Refused(text) if confirmation.is_some() => EditError::Unauthorized(text),
+            error => EditError::Conflict(error.to_string()),
+        })
 }
 
 /// Sets a password without any check of a caller, for the command line on the server itself.
@@ -164,6 +182,11 @@ pub fn set(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), Ed
         return Err(EditError::Conflict(format!(
             "user '{user}' does not exist."
         )));
+    }
+    // Whoever runs this may do what root may, or is told so by the system.
+    if user.realm() == "pam" {
+        return set_password_as_root(user.name(), password)
+            .map_err(|error| EditError::Conflict(error.to_string()));
     }
     store(config, user, password)
 }

@@ -3,9 +3,10 @@
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use backstop_datastore::ownership;
 use rustix::fs::FlockOperation;
 
 use super::ConfigError;
@@ -17,14 +18,14 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Largest file that is read, in bytes; configurations are far smaller.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// Who may read a file.
+/// Who may read a file. All belong to the owner of the directory, as whom the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileClass {
-    /// Readable by the group `backup`, written by root: 0640 root:backup.
+    /// Readable by the owner's group, too: 0640.
     Config,
-    /// Secret: 0600 root:root.
+    /// Secret: 0600.
     Secret,
-    /// Written by either process of a stock server: 0640 backup:backup.
+    /// Hashes that a stock server's unprivileged process reads: 0640.
     Shared,
 }
 
@@ -37,18 +38,10 @@ impl FileClass {
     }
 }
 
-/// The numeric ids of the stock service account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ServiceAccount {
-    uid: u32,
-    gid: u32,
-}
-
-/// The directory and the account to which its files are handed when the server runs as root.
+/// The directory.
 #[derive(Debug)]
 pub(super) struct ConfigDir {
     path: PathBuf,
-    account: Option<ServiceAccount>,
 }
 
 /// Tells whether a file is still the one that was read.
@@ -61,11 +54,7 @@ pub(crate) struct Stamp {
 
 impl ConfigDir {
     pub(super) fn new(path: PathBuf) -> Self {
-        let account = rustix::process::geteuid()
-            .is_root()
-            .then(service_account)
-            .flatten();
-        Self { path, account }
+        Self { path }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -141,10 +130,7 @@ impl ConfigDir {
         if is_new {
             file.set_permissions(Permissions::from_mode(0o660))
                 .map_err(failed)?;
-            if let Some(account) = self.account {
-                std::os::unix::fs::fchown(&file, Some(account.uid), Some(account.gid))
-                    .map_err(failed)?;
-            }
+            ownership::inherit(&file, &path).map_err(failed)?;
         }
         let deadline = Instant::now() + timeout;
         loop {
@@ -184,14 +170,7 @@ impl ConfigDir {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
                 .open(&temporary)?;
             file.write_all(content)?;
-            if let Some(account) = self.account {
-                let (uid, gid) = match class {
-                    FileClass::Config => (0, account.gid),
-                    FileClass::Secret => (0, 0),
-                    FileClass::Shared => (account.uid, account.gid),
-                };
-                std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
-            }
+            ownership::inherit(&file, &temporary)?;
             file.set_permissions(Permissions::from_mode(class.mode()))?;
             file.sync_all()?;
             std::fs::rename(&temporary, &path)
@@ -211,19 +190,6 @@ impl ConfigDir {
 #[derive(Debug)]
 pub struct ConfigLock {
     _file: File,
-}
-
-/// Looks the account `backup` up in the system's own lists.
-fn service_account() -> Option<ServiceAccount> {
-    let field = |path: &str, index: usize| -> Option<u32> {
-        let text = std::fs::read_to_string(Path::new(path)).ok()?;
-        let line = text.lines().find(|line| line.starts_with("backup:"))?;
-        line.split(':').nth(index)?.parse().ok()
-    };
-    Some(ServiceAccount {
-        uid: field("/etc/passwd", 2)?,
-        gid: field("/etc/group", 2)?,
-    })
 }
 
 #[cfg(test)]

@@ -68,7 +68,9 @@ async fn start() -> Setting {
         node: Some("elsa".into()),
     };
     Setting {
-        handle: run_with(options, endpoints).await.unwrap(),
+        handle: run_with(options, endpoints, Inherited::default())
+            .await
+            .unwrap(),
         dir,
     }
 }

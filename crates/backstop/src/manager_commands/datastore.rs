@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use backstop_datastore::{CreateOptions, Datastore};
 use backstop_server::config::{self, SectionFile};
+use backstop_server::service_account;
 use backstop_types::config_schema::datastore::{DATASTORE, DELETABLE};
 use backstop_types::config_schema::value;
 use backstop_types::{DatastoreName, Tuning};
@@ -279,6 +280,7 @@ fn create_here(parameters: Map<String, Value>, reuse: bool) -> anyhow::Result<Ex
         skip_access_time_check: !tuning.gc_atime_safety_check,
     };
     let mut progress = |percent: u32| output::out(&format!("Chunkstore create: {percent}%\n"));
+    service_account::make_directory(&installation::roots(), Path::new(&path));
     let done = Datastore::create(Path::new(&path), &options, &mut progress)
         .map_err(anyhow::Error::from)
         .and_then(|()| {

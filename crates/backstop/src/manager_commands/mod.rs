@@ -34,7 +34,7 @@ use crate::output::{self, Format, OUTPUT_FORMAT};
 fn configuration() -> ConfigStore {
     let roots = installation::roots();
     if !roots.etc().exists() {
-        let _ = roots.create_directories();
+        let _ = backstop_server::service_account::create_installation(&roots);
     }
     ConfigStore::of(&roots)
 }

@@ -43,7 +43,9 @@ pub fn create_datastore(
         skip_access_time_check: !tuning.gc_atime_safety_check,
     };
     let mut progress = |percent: u32| task.log(format!("Chunkstore create: {percent}%"));
-    Datastore::create(Path::new(text("path")), &options, &mut progress)?;
+    let path = Path::new(text("path"));
+    prepare_directory(server, path, task);
+    Datastore::create(path, &options, &mut progress)?;
     if tuning.gc_atime_safety_check {
         task.log("Access time update check successful.");
     } else {
@@ -55,6 +57,21 @@ pub fn create_datastore(
         task.log(format!("Prune job created: {id}"));
     }
     Ok(())
+}
+
+/// Has the directory of a datastore made where only root can make it, or given to the server where it is root's and empty. When
+/// that is not possible, the attempt to create the datastore will say what is missing.
+fn prepare_directory(server: &Server, path: &Path, task: &TaskContext) {
+    let can_write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    let existing = path.ancestors().find(|path| path.exists());
+    if existing.is_none_or(can_write) {
+        return;
+    }
+    if let Some(helper) = server.privileged_helper()
+        && let Err(err) = helper.make_directory(path)
+    {
+        task.warn(err.to_string());
+    }
 }
 
 /// Takes a datastore out of the configuration, after its data if `destroy` is set.

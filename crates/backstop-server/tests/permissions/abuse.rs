@@ -334,9 +334,7 @@ const SCENARIOS: &[Scenario] = &[
     ("", "", |_, _| false),
     ("/", "Audit", |_, _| false),
     ("/", "TapeAdmin", |_, _| false),
-    ("/", "RemoteAdmin", |name, _| {
-        name.starts_with("remote.cfg#")
-    }),
+    ("/", "RemoteAdmin", |name, _| name.contains("remote")),
     ("/datastore/store1/team-c", "DatastoreBackup", in_own_group),
     ("/datastore/store1", "DatastorePowerUser", in_own_group),
     ("/datastore/store1", "DatastoreReader", checks_of_store1),

@@ -70,10 +70,17 @@ impl Hasher for DigestHasher {
 }
 
 /// A growing set.
-pub(crate) struct DigestSet(Box<[Mutex<HashSet<Digest, DigestHash>>]>);
+pub struct DigestSet(Box<[Mutex<HashSet<Digest, DigestHash>>]>);
+
+impl Default for DigestSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl DigestSet {
-    pub(crate) fn new() -> Self {
+    /// An empty set.
+    pub fn new() -> Self {
         let hash = DigestHash::default();
         DigestSet(
             (0..SHARDS)
@@ -82,12 +89,20 @@ impl DigestSet {
         )
     }
 
-    /// Whether the digest is new.
-    pub(crate) fn insert(&self, digest: &Digest) -> bool {
+    /// Adds a digest; says whether it is new.
+    pub fn insert(&self, digest: &Digest) -> bool {
         let [first, ..] = digest.0;
         self.0
             .get(usize::from(first))
             .is_some_and(|shard| shard.lock().insert(*digest))
+    }
+
+    /// Whether it has the digest.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        let [first, ..] = digest.0;
+        self.0
+            .get(usize::from(first))
+            .is_some_and(|shard| shard.lock().contains(digest))
     }
 
     /// The finished set; tables become lists one by one, so that memory shrinks.

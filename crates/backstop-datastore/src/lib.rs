@@ -5,7 +5,8 @@
 //! It never opens a path that was not built from validated names.
 //!
 //! Everything starts at [`Datastore`]: [`Datastore::create`] and [`Datastore::open`]; its [`chunks`](Datastore::chunks);
-//! namespaces, groups and snapshots by their names; [`Datastore::create_snapshot`] to write one;
+//! namespaces, groups and snapshots by their names; [`Datastore::create_snapshot`] to write one,
+//! [`Datastore::import_snapshot`] to take one over from elsewhere;
 //! [`Datastore::prune_group`], [`Datastore::collect_garbage`] and [`Datastore::verify_snapshot`] to look after them.
 //!
 //! Who takes which locks: a backup holds its group ([`Datastore::create_group_locked`]), its new snapshot (inside
@@ -40,6 +41,7 @@ mod prune;
 mod relocation;
 mod retention_lock;
 mod snapshot;
+mod snapshot_import;
 mod snapshot_writer;
 mod summary;
 mod task_log;
@@ -47,6 +49,7 @@ mod verify;
 
 pub use chunk_store::{ChunkStore, InsertResult};
 pub use datastore::{CreateOptions, Datastore, Usage};
+pub use digest_set::DigestSet;
 pub use error::{DatastoreError, Result};
 pub use leftovers::Leftovers;
 pub use lock_file::{FileLock, LockMode};
@@ -61,6 +64,7 @@ pub use retention_lock::{
     RetentionLockStatus, RetentionLocked, SystemClock, TrustedTime, moment, place,
 };
 pub use snapshot::SnapshotInfo;
+pub use snapshot_import::{SnapshotImport, check_file};
 pub use snapshot_writer::SnapshotWriter;
 pub use summary::Summarise;
 pub use task_log::{Silent, TaskLog};

@@ -326,7 +326,7 @@ impl Datastore {
     }
 
     /// Removes a snapshot under its own locks; the group stays.
-    pub(crate) fn remove_snapshot_of_locked_group(
+    pub fn remove_snapshot_of_locked_group(
         &self,
         namespace: &Namespace,
         snapshot: &Snapshot,

@@ -139,23 +139,13 @@ impl SnapshotWriter {
             path: self.path.join(ArchiveName::MANIFEST),
             reason,
         })?;
-        let sync_level = self.datastore.tuning().sync_level;
-        if sync_level == SyncLevel::Filesystem {
-            rustix::fs::syncfs(&self.filesystem).map_err(DatastoreError::sys(
-                "synchronise the file system of",
-                &self.path,
-            ))?;
-        }
-        self.datastore.store_manifest(
+        settle(
+            &self.datastore,
+            &self.filesystem,
             &self.namespace,
             &self.snapshot,
             manifest,
-            sync_level != SyncLevel::None,
         )?;
-        if sync_level != SyncLevel::None {
-            // The directory itself is an entry of the group's.
-            self.path.parent().map_or(Ok(()), atomic_file::sync_dir)?;
-        }
         self.finished = true;
         Ok(())
     }
@@ -178,6 +168,29 @@ impl SnapshotWriter {
         }
         Ok(())
     }
+}
+
+/// Puts the manifest in place after everything that it names has reached the disk as the sync level demands. `filesystem`
+/// was opened before the first of it was written.
+pub(crate) fn settle(
+    datastore: &Datastore,
+    filesystem: &File,
+    namespace: &Namespace,
+    snapshot: &Snapshot,
+    manifest: &Manifest,
+) -> Result<()> {
+    let path = datastore.snapshot_path(namespace, snapshot);
+    let sync_level = datastore.tuning().sync_level;
+    if sync_level == SyncLevel::Filesystem {
+        rustix::fs::syncfs(filesystem)
+            .map_err(DatastoreError::sys("synchronise the file system of", &path))?;
+    }
+    datastore.store_manifest(namespace, snapshot, manifest, sync_level != SyncLevel::None)?;
+    if sync_level != SyncLevel::None {
+        // The directory itself is an entry of the group's.
+        path.parent().map_or(Ok(()), atomic_file::sync_dir)?;
+    }
+    Ok(())
 }
 
 impl Drop for SnapshotWriter {

@@ -12,6 +12,7 @@ pub mod migration;
 mod node;
 pub mod remote;
 mod store;
+pub mod sync;
 
 pub use error::{ConfigError, EditError};
 pub(crate) use file::Stamp;

@@ -1,6 +1,6 @@
 //! Jobs: what the server does by a schedule or on demand, and when it did it last.
 //!
-//! A job is a configured garbage collection, prune or verification. Its runs are tasks. What is known of the last run lies
+//! A job is a configured garbage collection, prune, verification or sync. Its runs are tasks. What is known of the last run lies
 //! in a state file of stock form, and a lock beside it keeps a job from running twice at the same time, in whichever
 //! process.
 
@@ -26,6 +26,8 @@ pub enum JobKind {
     Prune,
     /// Verification of snapshots.
     Verify,
+    /// Snapshots that are copied from or to somewhere else.
+    Sync,
 }
 
 impl JobKind {
@@ -35,6 +37,7 @@ impl JobKind {
             Self::GarbageCollection => "garbage_collection",
             Self::Prune => "prunejob",
             Self::Verify => "verificationjob",
+            Self::Sync => "syncjob",
         }
     }
 }
@@ -66,6 +69,7 @@ impl fmt::Display for JobId {
             }
             JobKind::Prune => "prune",
             JobKind::Verify => "verify",
+            JobKind::Sync => "sync",
         };
         write!(f, "{kind} job '{}'", self.id)
     }

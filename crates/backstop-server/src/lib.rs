@@ -29,6 +29,7 @@ pub mod runtime;
 pub mod server;
 pub mod service_account;
 pub mod session_http2;
+mod sync;
 pub mod task;
 pub mod tls;
 

@@ -22,7 +22,7 @@ pub use datastore::{
     ActiveOperations, BackendType, CacheStats, DatastoreConfig, DatastoreListItem, DatastoreStatus,
     DatastoreUsage, GcJobStatus, GcStatus, MountStatus, TypeCount, TypeCounts,
 };
-pub use job::{PruneJobConfig, VerifyJobConfig};
+pub use job::{PruneJobConfig, SyncDirection, SyncJobConfig, VerifyJobConfig};
 pub use second_factor::{AddedFactor, FactorItem, UserFactorsItem};
 pub use simulation::{PruneSimulation, PruneSimulationDay, PruneSimulationItem};
 pub use task::{LogLine, TaskItem, TaskState, TaskStatus, TaskStatusKind, VersionInfo};

@@ -7,7 +7,7 @@ pub(crate) mod http_client;
 pub(crate) mod liveness;
 pub mod options;
 pub mod proxy;
-pub(crate) mod rate;
+pub mod rate;
 pub(crate) mod session;
 pub mod trust;
 

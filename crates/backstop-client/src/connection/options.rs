@@ -9,6 +9,7 @@ use backstop_format::Fingerprint;
 use backstop_types::AuthId;
 
 use super::proxy::ProxyAddress;
+use super::rate::SharedLimit;
 use super::trust::UntrustedCertificate;
 use crate::fingerprint_store::FingerprintStore;
 use crate::second_factor::SecondFactorRequest;
@@ -62,6 +63,8 @@ pub struct ClientOptions {
     pub proxy: Option<ProxyAddress>,
     /// Traffic limit of backup and restore sessions.
     pub rate_limit: RateLimit,
+    /// Instead of it, a limit that all sessions of this client share.
+    pub shared_limit: Option<SharedLimit>,
     /// Whether certificates that the system's authorities vouch for are accepted without a pin. Default: yes.
     pub trust_system_authorities: bool,
 }
@@ -82,6 +85,7 @@ impl ClientOptions {
             ticket_cache: None,
             proxy: None,
             rate_limit: RateLimit::default(),
+            shared_limit: None,
             trust_system_authorities: true,
         }
     }

@@ -5,9 +5,11 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -50,16 +52,46 @@ impl TokenBucket {
     }
 }
 
+/// A bucket that several streams take from.
+type SharedBucket = Arc<Mutex<TokenBucket>>;
+
+/// Limits for several connections together, each direction on its own. The buckets start empty.
+#[derive(Debug, Clone)]
+pub struct SharedLimit {
+    receive: Option<SharedBucket>,
+    send: Option<SharedBucket>,
+}
+
+impl SharedLimit {
+    /// Limits of what is received and of what is sent.
+    pub fn new(receive: RateLimit, send: RateLimit) -> Self {
+        let bucket = |limit| {
+            let mut bucket = TokenBucket::new(limit, Instant::now())?;
+            bucket.tokens = 0.0;
+            Some(Arc::new(Mutex::new(bucket)))
+        };
+        Self {
+            receive: bucket(receive),
+            send: bucket(send),
+        }
+    }
+}
+
 /// One direction of a limited stream.
 struct Direction {
-    bucket: Option<TokenBucket>,
+    bucket: Option<SharedBucket>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Direction {
     fn new(limit: RateLimit) -> Self {
+        let bucket = TokenBucket::new(limit, Instant::now());
+        Self::of(bucket.map(|bucket| Arc::new(Mutex::new(bucket))))
+    }
+
+    fn of(bucket: Option<SharedBucket>) -> Self {
         Self {
-            bucket: TokenBucket::new(limit, Instant::now()),
+            bucket,
             sleep: None,
         }
     }
@@ -73,7 +105,8 @@ impl Direction {
                 ready!(sleep.as_mut().poll(cx));
                 self.sleep = None;
             }
-            match bucket.blocked_until(Instant::now()) {
+            let until = bucket.lock().blocked_until(Instant::now());
+            match until {
                 Some(until) => self.sleep = Some(Box::pin(tokio::time::sleep_until(until))),
                 None => return Poll::Ready(()),
             }
@@ -81,15 +114,15 @@ impl Direction {
     }
 
     fn moved(&mut self, bytes: usize) {
-        if let Some(bucket) = &mut self.bucket {
-            bucket.take(bytes, Instant::now());
+        if let Some(bucket) = &self.bucket {
+            bucket.lock().take(bytes, Instant::now());
         }
     }
 
     /// How much to offer at once, so that a burst does not overdraw the bucket for long.
     fn portion(&self, wanted: usize) -> usize {
         match &self.bucket {
-            Some(bucket) => wanted.min((bucket.burst as usize).clamp(1024, 65536)),
+            Some(bucket) => wanted.min((bucket.lock().burst as usize).clamp(1024, 65536)),
             None => wanted,
         }
     }
@@ -108,6 +141,15 @@ impl<S> RateLimited<S> {
             inner,
             reading: Direction::new(limit),
             writing: Direction::new(limit),
+        }
+    }
+
+    /// Limited together with all other streams that share the limit.
+    pub fn shared(inner: S, limit: &SharedLimit) -> Self {
+        Self {
+            inner,
+            reading: Direction::of(limit.receive.clone()),
+            writing: Direction::of(limit.send.clone()),
         }
     }
 }

@@ -58,7 +58,11 @@ impl Session {
             reason: describe(error),
         };
         let tls = client.dialer().dial().await?;
-        let (counted, traffic) = Counted::new(RateLimited::new(tls, options.rate_limit));
+        let limited = match &options.shared_limit {
+            Some(limit) => RateLimited::shared(tls, limit),
+            None => RateLimited::new(tls, options.rate_limit),
+        };
+        let (counted, traffic) = Counted::new(limited);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(counted))
             .await
             .map_err(|error| lost(&error))?;

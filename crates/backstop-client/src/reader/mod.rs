@@ -159,6 +159,24 @@ impl ReaderSession {
         ))
     }
 
+    /// A file of the snapshot as the server stores it, at most `limit` bytes. Nothing of it is checked. For a session with
+    /// one connection the chunks of an index can be had from then on.
+    ///
+    /// # Errors
+    /// The server has no such file, or a network failure.
+    pub async fn stored_file(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
+        self.file(name, limit).await
+    }
+
+    /// A chunk as the server stores it, unchecked; `expected` is a guess of its length. An index that was fetched before must
+    /// name it.
+    ///
+    /// # Errors
+    /// The server does not give it, or a network failure.
+    pub async fn stored_chunk(&self, digest: &Digest, expected: usize) -> Result<Vec<u8>> {
+        self.raw_chunk(digest, expected).await
+    }
+
     /// A raw file of the snapshot.
     async fn file(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
         match self.sessions.first() {

@@ -7,6 +7,7 @@ pub mod config;
 pub mod nodes;
 pub mod page;
 pub mod ping;
+mod pull;
 pub mod status;
 pub mod version;
 
@@ -26,6 +27,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         config::endpoints(),
         nodes::endpoints(),
         ping::endpoints(),
+        pull::endpoints(),
         status::endpoints(),
         version::endpoints(),
         backup_session::upgrade::endpoints(),

@@ -350,9 +350,9 @@ pub fn remove(
     check_exists(store, name)?;
     if !keep_jobs {
         for (file, kind) in [
-            (SectionFile::Verification, Some(JobKind::Verify)),
-            (SectionFile::Prune, Some(JobKind::Prune)),
-            (SectionFile::Sync, None),
+            (SectionFile::Verification, JobKind::Verify),
+            (SectionFile::Prune, JobKind::Prune),
+            (SectionFile::Sync, JobKind::Sync),
         ] {
             let removed = store.edit_sections(file, None, |config| {
                 let ids = jobs_of(config, name);
@@ -361,7 +361,7 @@ pub fn remove(
                 });
                 Ok::<_, ConfigError>(ids)
             })?;
-            for (id, kind) in removed.into_iter().filter_map(|id| Some((id, kind?))) {
+            for id in removed {
                 states.remove(&JobId::new(kind, id)).map_err(state_error)?;
             }
         }

@@ -2,9 +2,9 @@
 
 use backstop_types::Namespace;
 use backstop_types::config_schema::job::{
-    PRUNE, PRUNE_DELETABLE, VERIFICATION, VERIFICATION_DELETABLE,
+    PRUNE, PRUNE_DELETABLE, SYNC, SYNC_DELETABLE, VERIFICATION, VERIFICATION_DELETABLE,
 };
-use backstop_types::record::{PruneJobConfig, VerifyJobConfig};
+use backstop_types::record::{PruneJobConfig, SyncJobConfig, VerifyJobConfig};
 use backstop_types::schema::Properties;
 use backstop_types::section_config::SectionConfig;
 use jiff::Timestamp;
@@ -26,7 +26,19 @@ pub struct JobFile {
     pub properties: &'static Properties,
     /// What an update may unset.
     pub deletable: &'static [&'static str],
+    /// Sees what a job was and is about to become; may change that, or refuse it.
+    pub adapt: Adapt,
 }
+
+/// See [`JobFile::adapt`].
+pub type Adapt = fn(
+    &ConfigStore,
+    before: Option<&Map<String, Value>>,
+    after: &mut Map<String, Value>,
+) -> Result<(), EditError>;
+
+/// For jobs whose properties have no rules but their schemas.
+const AS_IT_IS: Adapt = |_, _, _| Ok(());
 
 /// `prune.cfg`.
 pub const PRUNE_JOBS: JobFile = JobFile {
@@ -35,6 +47,7 @@ pub const PRUNE_JOBS: JobFile = JobFile {
     section: "prune",
     properties: &PRUNE,
     deletable: PRUNE_DELETABLE,
+    adapt: AS_IT_IS,
 };
 
 /// `verification.cfg`.
@@ -44,6 +57,17 @@ pub const VERIFY_JOBS: JobFile = JobFile {
     section: "verification",
     properties: &VERIFICATION,
     deletable: VERIFICATION_DELETABLE,
+    adapt: AS_IT_IS,
+};
+
+/// `sync.cfg`.
+pub const SYNC_JOBS: JobFile = JobFile {
+    kind: JobKind::Sync,
+    file: SectionFile::Sync,
+    section: "sync",
+    properties: &SYNC,
+    deletable: SYNC_DELETABLE,
+    adapt: super::sync::adapt,
 };
 
 impl JobFile {
@@ -93,6 +117,7 @@ impl JobFile {
                     format!("job '{id}' already exists."),
                 ));
             }
+            (self.adapt)(store, None, &mut properties)?;
             config
                 .set(self.section, id, properties)
                 .map_err(EditError::Conflict)
@@ -125,6 +150,7 @@ impl JobFile {
             });
             after.extend(properties);
             normalise(&mut after);
+            (self.adapt)(store, Some(&before), &mut after)?;
             check(&after)?;
             let is_rescheduled = before.get("schedule") != after.get("schedule");
             config
@@ -182,6 +208,18 @@ pub fn verify_job(store: &ConfigStore, id: &str) -> Result<Option<VerifyJobConfi
     let section = store.sections(SectionFile::Verification)?.data.to_api(id);
     section
         .map(VerifyJobConfig::from_api)
+        .transpose()
+        .map_err(invalid)
+}
+
+/// A sync job.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sync_job(store: &ConfigStore, id: &str) -> Result<Option<SyncJobConfig>, ConfigError> {
+    let section = store.sections(SectionFile::Sync)?.data.to_api(id);
+    section
+        .map(SyncJobConfig::from_api)
         .transpose()
         .map_err(invalid)
 }

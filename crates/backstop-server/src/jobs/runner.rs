@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstop_datastore::{DatastoreError, VerifyAge, VerifyThreads};
-use backstop_types::record::{PruneJobConfig, VerifyJobConfig};
+use backstop_types::record::{PruneJobConfig, SyncDirection, VerifyJobConfig};
 use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upid};
 
 use super::state::JobResult;
@@ -12,6 +12,7 @@ use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_group
 use crate::config::{ConfigError, jobs};
 use crate::datastores::{DatastoreHandle, LookupError};
 use crate::server::Server;
+use crate::sync::Pull;
 use crate::task::{TaskContext, TaskError, TaskFailure, TaskSpec};
 
 /// Why a job was not started.
@@ -43,6 +44,9 @@ pub enum StartError {
     /// The configuration of the job makes no sense.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// It cannot run on this server, for this reason.
+    #[error("{0}")]
+    Unable(String),
     /// Its state file or lock cannot be used.
     #[error(transparent)]
     State(#[from] JobStateError),
@@ -66,6 +70,7 @@ enum Work {
     GarbageCollection,
     Prune(PruneJobConfig),
     Verify(VerifyJobConfig),
+    Sync(Box<Pull>),
 }
 
 /// A run that can begin.
@@ -90,14 +95,25 @@ pub fn start(
     let Some(lock) = states.lock(job)? else {
         return Err(match job.kind {
             JobKind::GarbageCollection => DatastoreError::GarbageCollectionRunning.into(),
-            JobKind::Prune | JobKind::Verify => StartError::Running { job: job.clone() },
+            JobKind::Prune | JobKind::Verify | JobKind::Sync => {
+                StartError::Running { job: job.clone() }
+            }
         });
     };
     let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
-    let upid = server
-        .tasks()
-        .spawn_thread(spec, move |task| run.run(&own, schedule.as_deref(), task))?;
+    let tasks = server.tasks();
+    let upid = match run.work {
+        Work::Sync(pull) => {
+            let id = pull.config().worker_id(&job.id);
+            let work = |task| async move { pull.run_job(&id, schedule.as_deref(), task).await };
+            tasks.spawn_from_thread(spec, work)?
+        }
+        work => {
+            let run = Run { work, ..run };
+            tasks.spawn_thread(spec, move |task| run.run(&own, schedule.as_deref(), task))?
+        }
+    };
     let started = JobState::Started { upid: upid.clone() };
     if let Err(err) = states.store(job, &started) {
         tracing::error!(%job, %err, "a run of this job is not noted");
@@ -125,7 +141,7 @@ async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock) {
 }
 
 impl Run {
-    fn prepare(server: &Server, job: &JobId) -> Result<Self, StartError> {
+    fn prepare(server: &Arc<Server>, job: &JobId) -> Result<Self, StartError> {
         let lookup =
             |store: &DatastoreName, operation| server.datastores().lookup(store, operation);
         let unknown = |kind| StartError::Unknown {
@@ -155,6 +171,19 @@ impl Run {
                 let work = Work::Verify(config);
                 Ok(Self { work, datastore })
             }
+            JobKind::Sync => {
+                let config =
+                    jobs::sync_job(server.config(), &job.id)?.ok_or_else(|| unknown("sync"))?;
+                if config.sync_direction == SyncDirection::Push {
+                    return Err(StartError::Unable(format!(
+                        "{job} cannot run: this server does not push yet; let the other server pull from this one"
+                    )));
+                }
+                let datastore = lookup(&config.store, Operation::Lookup)?;
+                let owner = config.owner();
+                let work = Work::Sync(Box::new(Pull::prepare(server, config, owner)?));
+                Ok(Self { work, datastore })
+            }
         }
     }
 
@@ -167,6 +196,7 @@ impl Run {
                 _ => store.to_string(),
             },
             Work::Verify(_) => format!("{store}:{}", job.id),
+            Work::Sync(pull) => pull.config().worker_id(&job.id),
         }
     }
 
@@ -182,6 +212,7 @@ impl Run {
             }
         };
         match self.work {
+            Work::Sync(_) => Err(TaskFailure::new("a sync does not run on a thread")),
             Work::GarbageCollection => {
                 task.log(format!(
                     "starting garbage collection on store {}",

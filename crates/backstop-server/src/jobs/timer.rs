@@ -107,6 +107,7 @@ impl Jobs for Configured<'_> {
             ),
             self.of_file(SectionFile::Prune, JobKind::Prune, "schedule"),
             self.of_file(SectionFile::Verification, JobKind::Verify, "schedule"),
+            self.of_file(SectionFile::Sync, JobKind::Sync, "schedule"),
         ]
         .concat()
     }

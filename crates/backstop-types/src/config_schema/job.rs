@@ -91,3 +91,29 @@ pub static VERIFICATION_DELETABLE: &[&str] = &[
     "read-threads",
     "verify-threads",
 ];
+
+/// What an update of a sync job may unset.
+pub static SYNC_DELETABLE: &[&str] = &[
+    "remote",
+    "owner",
+    "comment",
+    "schedule",
+    "remove-vanished",
+    "group-filter",
+    "rate-in",
+    "burst-in",
+    "rate-out",
+    "burst-out",
+    "ns",
+    "remote-ns",
+    "max-depth",
+    "transfer-last",
+    "encrypted-only",
+    "verified-only",
+    "run-on-mount",
+    "unmount-on-done",
+    "sync-direction",
+    "worker-threads",
+    "active-encryption-key",
+    "associated-key",
+];

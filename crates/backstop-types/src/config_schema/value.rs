@@ -57,21 +57,9 @@ fn is_server(text: &str) -> bool {
 }
 
 fn is_group_filter(text: &str) -> Result<(), String> {
-    let rest = text
-        .strip_prefix("include:")
-        .or_else(|| text.strip_prefix("exclude:"))
-        .unwrap_or(text);
-    let error = |reason: &str| Err(format!("invalid group filter '{text}' - {reason}"));
-    match rest.split_once(':') {
-        Some(("type", ty)) if parses::<crate::BackupType>(ty) => Ok(()),
-        Some(("group", group)) if parses::<crate::BackupGroup>(group) => Ok(()),
-        Some(("regex", pattern)) => match regex::Regex::new(pattern) {
-            Ok(_) => Ok(()),
-            Err(_) => error("bad regular expression"),
-        },
-        Some(("type", _)) => error("expected 'vm', 'ct' or 'host'"),
-        Some(("group", _)) => error("expected <type>/<id>"),
-        _ => error("expected type:, group: or regex:"),
+    match text.parse::<crate::GroupFilter>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -1,10 +1,10 @@
-//! `prune-job …` and `verify-job …`: work on datastores by schedule. Only running a job needs the server.
+//! `prune-job …`, `verify-job …` and `sync-job …`: work on datastores by schedule. Only running a job needs the server.
 
 use std::process::ExitCode;
 
 use backstop_server::config::jobs::{JobFile, PRUNE_JOBS, VERIFY_JOBS};
 use backstop_types::config_schema::value;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::local_server::LocalServer;
 use super::settings::{self, DIGEST};
@@ -73,7 +73,7 @@ pub const VERIFY_JOB: Record = Record::new(&[
 
 const ID: Parameter = Parameter::of("id", "The name of the job.", &value::CONFIG_ID);
 
-/// Settings of both kinds of jobs.
+/// Settings of all kinds of jobs.
 const COMMON: &[(&str, &str)] = &[
     ("store", "The datastore."),
     (
@@ -124,11 +124,21 @@ const VERIFY_ONLY: &[(&str, &str)] = &[
 ];
 
 /// What the commands of one kind of job differ in.
-trait Kind {
+pub(super) trait Kind {
     const FILE: &'static JobFile;
     const LIST: &'static Table;
     const SHOW: &'static Record;
     const RUN: &'static str;
+    /// What narrows the list.
+    const FILTER: Option<Parameter> = None;
+
+    /// Whether a job belongs into the list.
+    fn is_listed(_: &Arguments, _: &Map<String, Value>) -> bool {
+        true
+    }
+
+    /// Says what the user should know of a job that was added or changed.
+    fn remark(_: &Map<String, Value>) {}
 }
 
 struct Prune;
@@ -159,7 +169,8 @@ pub fn verify_commands() -> Group {
     commands::<Verify>(VERIFY_ONLY)
 }
 
-fn commands<K: Kind>(own: &[(&'static str, &'static str)]) -> Group {
+/// The commands for jobs of a kind, with the help of the settings that only it has.
+pub(super) fn commands<K: Kind>(own: &[(&'static str, &'static str)]) -> Group {
     let helps = [COMMON, own].concat();
     let update = settings::options(K::FILE.properties, &helps);
     let is_needed = |name: &str| {
@@ -178,7 +189,9 @@ fn commands<K: Kind>(own: &[(&'static str, &'static str)]) -> Group {
     Group::new()
         .command(
             "list",
-            Command::new("List the jobs.", list::<K>).option(OUTPUT_FORMAT),
+            Command::new("List the jobs.", list::<K>)
+                .option(OUTPUT_FORMAT)
+                .options(K::FILTER.as_slice()),
         )
         .command(
             "show",
@@ -210,8 +223,9 @@ fn commands<K: Kind>(own: &[(&'static str, &'static str)]) -> Group {
 
 fn list<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let loaded = configuration().sections(K::FILE.file)?;
-    let ids = loaded.data.iter().map(|(id, _)| id);
-    let jobs = ids.filter_map(|id| loaded.data.to_api(id).map(Value::Object));
+    let listed = loaded.data.iter();
+    let listed = listed.filter(|(_, section)| K::is_listed(arguments, &section.properties));
+    let jobs = listed.filter_map(|(id, _)| loaded.data.to_api(id).map(Value::Object));
     output::print_table(K::LIST, &Value::Array(jobs.collect()), arguments)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -226,12 +240,9 @@ fn show<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn create_job<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let properties = settings::given(arguments, K::FILE.properties)?;
-    K::FILE.create(
-        &configuration(),
-        &job_states(),
-        arguments.required("id")?,
-        properties,
-    )?;
+    let id = arguments.required("id")?;
+    K::FILE.create(&configuration(), &job_states(), id, properties)?;
+    K::remark(&K::FILE.get(&configuration(), id)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -245,6 +256,7 @@ fn update_job<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     K::FILE.update(&configuration(), &job_states(), id, change, digest, |_| {
         Ok(())
     })?;
+    K::remark(&K::FILE.get(&configuration(), id)?);
     Ok(ExitCode::SUCCESS)
 }
 

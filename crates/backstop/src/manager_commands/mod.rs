@@ -9,11 +9,13 @@ mod jobs;
 mod local_server;
 mod migrate_config;
 mod namespace;
+mod pull;
 mod remote;
 mod remote_check;
 pub mod retention_lock;
 mod second_factor;
 mod settings;
+mod sync_job;
 mod task;
 pub mod token;
 mod user;
@@ -56,7 +58,9 @@ pub fn program(name: String) -> Program {
             .group("migrate-config", migrate_config::commands())
             .group("namespace", namespace::commands())
             .group("prune-job", jobs::prune_commands())
+            .command("pull", pull::command())
             .group("remote", remote::commands())
+            .group("sync-job", sync_job::commands())
             .group("task", task::commands())
             .group("user", user::commands())
             .command("verify", verify::command())

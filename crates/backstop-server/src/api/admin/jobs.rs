@@ -1,15 +1,17 @@
 //! `/admin/prune` and `/admin/verify`: jobs with their last and next runs, and running them now.
 
 use backstop_types::schema::Property;
-use serde_json::Value;
+use backstop_types::section_config::SectionConfig;
+use serde_json::{Map, Value};
 
 use super::datastore::parameters::STORE_FILTER;
 use crate::api::config::jobs::{ID, JobCalls, PRUNE, VERIFY};
-use crate::config::jobs::is_disabled;
+use crate::config::jobs::{JobFile, is_disabled};
 use crate::http::error::chain;
 use crate::http::{ApiError, Reply};
 use crate::jobs::{self, JobId, JobStatus};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
+use crate::server::Server;
 
 const FILTER: &[Property] = &[STORE_FILTER];
 const ITEM: &[Property] = &[ID];
@@ -56,26 +58,36 @@ fn list(calls: &JobCalls, context: &RequestContext, params: &Params) -> Result<R
         {
             continue;
         }
-        let schedule = text("schedule").filter(|_| !is_disabled(&section.properties));
-        let status = JobStatus::of(server, &JobId::new(calls.file.kind, id), schedule)
-            // One that cannot be read must not hide the jobs.
-            .unwrap_or_else(|err| {
-                tracing::warn!(
-                    id,
-                    err = chain(&err),
-                    "nothing is known of the runs of this job"
-                );
-                JobStatus::default()
-            });
-        let status =
-            serde_json::to_value(status).map_err(|err| ApiError::bad_request(err.to_string()))?;
-        let mut item = loaded.data.to_api(id).unwrap_or_default();
-        if let Value::Object(status) = status {
-            item.extend(status);
-        }
+        let item = with_status(context.server(), calls.file, id, &loaded.data);
         list.push(item);
     }
     Ok(Reply::data(&list)?.with_digest(loaded.digest))
+}
+
+/// A job as the API shows it, with its last and next runs.
+pub(super) fn with_status(
+    server: &Server,
+    file: &JobFile,
+    id: &str,
+    config: &SectionConfig,
+) -> Map<String, Value> {
+    let mut item = config.to_api(id).unwrap_or_default();
+    let schedule = item.get("schedule").and_then(Value::as_str);
+    let schedule = schedule.filter(|_| !is_disabled(&item));
+    let status = JobStatus::of(server, &JobId::new(file.kind, id), schedule)
+        // One that cannot be read must not hide the jobs.
+        .unwrap_or_else(|err| {
+            tracing::warn!(
+                id,
+                err = chain(&err),
+                "nothing is known of the runs of this job"
+            );
+            JobStatus::default()
+        });
+    if let Ok(Value::Object(status)) = serde_json::to_value(status) {
+        item.extend(status);
+    }
+    item
 }
 
 fn start(calls: &JobCalls, context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {

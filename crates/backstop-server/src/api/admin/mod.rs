@@ -2,6 +2,7 @@
 
 pub mod datastore;
 pub mod jobs;
+mod sync;
 
 use crate::router::Endpoint;
 
@@ -11,6 +12,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         datastore::endpoints(),
         datastore::gc_endpoints(),
         jobs::endpoints(),
+        sync::endpoints(),
     ]
     .into_iter()
     .flatten()

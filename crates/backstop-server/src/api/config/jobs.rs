@@ -64,12 +64,12 @@ static VERIFY_CREATE: LazyLock<Vec<Property>> = LazyLock::new(|| create_params(&
 static VERIFY_UPDATE: LazyLock<Vec<Property>> =
     LazyLock::new(|| update_params(&VERIFY_JOBS, &VERIFY_DELETE));
 
-fn create_params(file: &JobFile) -> Vec<Property> {
+pub(super) fn create_params(file: &JobFile) -> Vec<Property> {
     let properties = file.properties.list.iter().copied();
     [ID].into_iter().chain(properties).collect()
 }
 
-fn update_params(file: &JobFile, delete: &'static Schema) -> Vec<Property> {
+pub(super) fn update_params(file: &JobFile, delete: &'static Schema) -> Vec<Property> {
     let properties = file.properties.list.iter();
     let properties = properties.map(|property| Property::optional(property.name, property.schema));
     [ID, Property::optional("delete", delete), DIGEST]

@@ -5,6 +5,7 @@ mod datastore_tasks;
 pub mod jobs;
 mod remote;
 mod remote_scan;
+pub mod sync;
 mod webauthn;
 
 use crate::router::Endpoint;
@@ -17,6 +18,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         webauthn::endpoints(),
         remote::endpoints(),
         remote_scan::endpoints(),
+        sync::endpoints(),
     ]
     .into_iter()
     .flatten()

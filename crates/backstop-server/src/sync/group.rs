@@ -1,0 +1,292 @@
+//! One group: its lock, its owner, and its snapshots one after the other, oldest first.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backstop_datastore::{DatastoreError, DigestSet, FileLock};
+use backstop_format::manifest::VerifyResult;
+use backstop_types::{AuthId, BackupGroup, BackupTime};
+use tokio::time::Instant;
+
+use super::chunks::GroupChunks;
+use super::error::{Result, SyncError};
+use super::fetched::Record;
+use super::pull::{Place, Run};
+use super::selection::{Plan, Present, skipped};
+use super::snapshot;
+use super::source::Listed;
+
+/// How long to wait for a group that something else works on.
+const GROUP_WAIT: Duration = Duration::from_secs(60);
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A group that is being pulled.
+pub(super) struct GroupPull<'a> {
+    pub run: &'a Run,
+    pub place: &'a Place<'a>,
+    pub group: &'a BackupGroup,
+    pub chunks: GroupChunks,
+}
+
+impl<'a> GroupPull<'a> {
+    /// Pulls what is new of a group. Errors of single snapshots are noted in the report.
+    ///
+    /// # Errors
+    /// The group could not be pulled, or not to its end.
+    pub async fn run(run: &'a Run, place: &'a Place<'a>, group: &'a BackupGroup) -> Result<()> {
+        let locked = lock(run, place, group).await?;
+        check_owner(run, place, group, &locked.owner)?;
+        let done = Self::pull(run, place, group).await;
+        if !locked.is_new {
+            return done;
+        }
+        let (ns, own) = (place.target.clone(), group.clone());
+        let tidied = run
+            .target
+            .work(move |store| store.remove_group_without_snapshots(&ns, &own, locked.lock));
+        let tidied = tidied.await.map(|_| ());
+        done.and(tidied)
+    }
+
+    async fn pull(run: &'a Run, place: &'a Place<'a>, group: &'a BackupGroup) -> Result<()> {
+        let listed = run.source.snapshots(place.source, group).await?;
+        let (present, chunks) = look(run, place, group, &listed).await?;
+        let pull = Self {
+            run,
+            place,
+            group,
+            chunks,
+        };
+        let plan = run.rules.plan(&listed, &present);
+        pull.tell(&plan);
+        let (missed, stopped) = pull.snapshots(&plan, &present).await;
+        let (record, times) = (Arc::clone(&pull.chunks.record), missed.clone());
+        let is_complete = missed.is_empty() && stopped.is_none();
+        let closed = run.target.work(move |_| {
+            if let Err(error) = record.close(&times, is_complete) {
+                tracing::warn!(%error, "unable to note what is left to sync");
+            }
+            Ok(())
+        });
+        closed.await?;
+        if let Some(error) = stopped {
+            return Err(error);
+        }
+        // Nothing is removed while something that may replace it could not be had.
+        if run.config.remove_vanished && missed.is_empty() {
+            super::vanished::remove_snapshots(&pull, &listed).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes to the log.
+    pub fn log(&self, text: impl std::fmt::Display) {
+        self.run.task.log(format!("[{}]: {text}", self.group));
+    }
+
+    fn tell(&self, plan: &Plan) {
+        for time in &plan.unfinished {
+            let snapshot = self.group.snapshot(*time);
+            self.log(format!("skipping snapshot {snapshot} - in-progress backup"));
+        }
+        let group = self.group;
+        for (times, reason) in [
+            (
+                &plan.old,
+                "older than the newest snapshot present on sync target",
+            ),
+            (&plan.beyond, "due to transfer-last"),
+        ] {
+            if let Some(text) = skipped(times, reason) {
+                self.log(format!("{group}: {text}"));
+            }
+        }
+    }
+
+    /// Pulls the snapshots of a plan. Returns those that could not be had, and why the rest was not tried, if that is so.
+    async fn snapshots(
+        &self,
+        plan: &Plan,
+        present: &Present,
+    ) -> (BTreeSet<BackupTime>, Option<SyncError>) {
+        let mut missed = BTreeSet::new();
+        let total = plan.pull.len();
+        for (number, time) in plan.pull.iter().enumerate() {
+            let snapshot = self.group.snapshot(*time);
+            let is_corrupt = present.corrupt.contains(time);
+            match snapshot::pull(self, &snapshot, is_corrupt).await {
+                Ok(()) => {
+                    self.run.report.snapshots.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) if error.is_of_one_snapshot() => {
+                    let text = format!("sync snapshot {snapshot} failed - {error}");
+                    self.run.report.failed(&text);
+                    self.log(text);
+                    missed.insert(*time);
+                }
+                Err(error) => {
+                    let untried = plan.pull.iter().skip(number);
+                    // Those that an earlier run has missed are still missed.
+                    missed.extend(untried.filter(|time| present.retry.contains(time)));
+                    let error = SyncError::Broken(format!("snapshot {snapshot}: {error}"));
+                    return (missed, Some(error));
+                }
+            }
+            self.log(self.progress(number + 1, total));
+        }
+        if total == 0 {
+            let done = self.place.done.load(Ordering::Relaxed) + 1;
+            self.log(percentage(done as f64, self.place.groups, || {
+                format!("{done}/{} groups", self.place.groups)
+            }));
+        }
+        (missed, None)
+    }
+
+    /// How far the namespace is, after `done` of `total` snapshots of this group.
+    fn progress(&self, done: usize, total: usize) -> String {
+        let (groups, before) = (self.place.groups, self.place.done.load(Ordering::Relaxed));
+        let share = done as f64 / total.max(1) as f64;
+        percentage(before as f64 + share, groups, || {
+            if groups == 1 {
+                format!("{done}/{total} snapshots")
+            } else if done == total {
+                format!("{}/{groups} groups", before + 1)
+            } else {
+                format!(
+                    "{before}/{groups} groups, {done}/{total} snapshots in group #{}",
+                    before + 1
+                )
+            }
+        })
+    }
+}
+
+fn percentage(done: f64, groups: usize, detail: impl FnOnce() -> String) -> String {
+    let percent = 100.0 * done / groups.max(1) as f64;
+    format!("percentage done: {:.2}% ({})", percent.min(100.0), detail())
+}
+
+/// A group that nobody else works on.
+struct LockedGroup {
+    owner: AuthId,
+    lock: FileLock,
+    /// Whether it was made just now.
+    is_new: bool,
+}
+
+/// Locks a group, which is made if it is missing. Waits for whatever else works on it, for a while.
+async fn lock(run: &Run, place: &Place<'_>, group: &BackupGroup) -> Result<LockedGroup> {
+    let start = Instant::now();
+    let mut is_told = false;
+    loop {
+        let (ns, own, owner) = (place.target.clone(), group.clone(), run.owner.clone());
+        let locked = run.target.work(move |store| {
+            let is_new = !store.group_exists(&ns, &own);
+            let (owner, lock) = store.create_group_locked(&ns, &own, &owner)?;
+            Ok(LockedGroup {
+                owner,
+                lock,
+                is_new,
+            })
+        });
+        let locked = locked.await;
+        match locked {
+            Err(SyncError::Target(DatastoreError::Locked { .. }))
+                if start.elapsed() < GROUP_WAIT =>
+            {
+                if !is_told {
+                    is_told = true;
+                    let seconds = GROUP_WAIT.as_secs();
+                    run.task.log(format!(
+                        "[{group}]: something else works on this group; waiting for it, at most {seconds} seconds"
+                    ));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(SyncError::Broken(format!("group lock failed: {error}"))),
+            Ok(locked) => return Ok(locked),
+        }
+    }
+}
+
+fn check_owner(run: &Run, place: &Place<'_>, group: &BackupGroup, found: &AuthId) -> Result<()> {
+    let owner = &run.owner;
+    if owner == found {
+        return Ok(());
+    }
+    let (store, ns) = (&run.config.store, super::namespaces::named(place.target));
+    Err(SyncError::Broken(format!(
+        "owner check failed ({owner} != {found}): in the {ns} of datastore '{store}' the group {group} belongs to '{found}', \
+         and this sync may only write to groups of '{owner}'; sync into a namespace of its own (--ns), \
+         or give the group to '{owner}' (change-owner)"
+    )))
+}
+
+/// What the target has of a group.
+async fn look(
+    run: &Run,
+    place: &Place<'_>,
+    group: &BackupGroup,
+    listed: &[Listed],
+) -> Result<(Present, GroupChunks)> {
+    let (ns, own) = (place.target.clone(), group.clone());
+    let times: HashSet<BackupTime> = listed.iter().map(|item| item.snapshot.time).collect();
+    let resync = run.config.resync_corrupt;
+    let (records, store_name) = (run.records.clone(), run.config.store.clone());
+    let source = format!("{}/{}", run.source_name, place.source);
+    let task = run.task.clone();
+    run.target
+        .work(move |store| {
+            let record = Record::open(&records, &store_name, &ns, &own, &source);
+            let record = record.map_err(|source| DatastoreError::Io {
+                attempt: "read what is left to sync in",
+                path: records,
+                source,
+            })?;
+            let last = store.last_finished(&ns, &own)?;
+            let known = match &last {
+                None => DigestSet::new(),
+                Some(last) => store.chunk_digests(&ns, last).unwrap_or_else(|error| {
+                    task.log(format!(
+                        "[{own}]: the chunks of {last} are not known, all are fetched anew - {error}"
+                    ));
+                    DigestSet::new()
+                }),
+            };
+            let mut corrupt = HashSet::new();
+            for time in store.snapshot_times(&ns, &own)? {
+                if !resync || !times.contains(&time) {
+                    continue;
+                }
+                let is_corrupt = match store.load_manifest(&ns, &own.snapshot(time)) {
+                    Ok((manifest, _)) => {
+                        let verify = manifest.verify_state();
+                        verify.is_some_and(|verify| verify.state == VerifyResult::Failed)
+                    }
+                    // One that was never finished is simply incomplete.
+                    Err(DatastoreError::NoSuchFile { .. } | DatastoreError::NoSuchSnapshot(_)) => {
+                        false
+                    }
+                    Err(_) => true,
+                };
+                if is_corrupt {
+                    corrupt.insert(time);
+                }
+            }
+            let present = Present {
+                last: last.map(|last| last.time),
+                corrupt,
+                retry: record.retry.clone(),
+            };
+            let chunks = GroupChunks {
+                known,
+                record: Arc::new(record),
+            };
+            Ok((present, chunks))
+        })
+        .await
+}

@@ -84,8 +84,8 @@ impl Setting {
             serde_json::to_string(&secrets).unwrap(),
         )
         .unwrap();
-        let factor = r#"{"users":{"victim@pbs":{"totp":[{"info":{"id":"one","description":"phone","created":1,"enable":true},
-            "entry":"otpauth://totp/x:victim%40pbs?secret=JBSWY3DPEHPK3PXP&issuer=x"}]}}}"#;
+        let factor = r#"{"users":{"victim@pbs":{"totp":[{"id":"one","description":"phone","created":1,
+            "entry":"otpauth://totp/x?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"}]}}}"#;
         fs::write(etc.join("tfa.json"), factor).unwrap();
         let append = |name: &str, text: &str| {
             let old = fs::read_to_string(etc.join(name)).unwrap();

@@ -6,11 +6,14 @@
 
 pub mod api;
 pub mod authenticator;
+pub mod authority;
 pub mod fault_fs;
+pub mod openid_provider;
 pub mod ping;
 pub mod random;
 pub mod scratch;
 pub mod server;
+pub mod slapd;
 pub mod stock;
 pub mod stock_root;
 pub mod terminal;

@@ -6,6 +6,7 @@ mod bench;
 mod fuzz;
 mod proxmoxer;
 mod test;
+mod test_tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

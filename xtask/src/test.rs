@@ -25,6 +25,7 @@ struct Totals {
 ///
 /// When cargo cannot be started or its output cannot be read.
 pub fn run(filters: &[String]) -> Result<bool> {
+    super::test_tools::install();
     let mut command = super::cargo();
     command
         .current_dir(super::workspace_root()?)

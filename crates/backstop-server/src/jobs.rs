@@ -1,6 +1,6 @@
 //! Jobs: what the server does by a schedule or on demand, and when it did it last.
 //!
-//! A job is a configured garbage collection, prune, verification or sync. Its runs are tasks. What is known of the last run lies
+//! A job is a configured garbage collection, prune, verification or sync, or the sync of a realm. Its runs are tasks. What is known of the last run lies
 //! in a state file of stock form, and a lock beside it keeps a job from running twice at the same time, in whichever
 //! process.
 
@@ -12,7 +12,7 @@ mod timer;
 
 use std::fmt;
 
-pub use runner::{StartError, start};
+pub use runner::{StartError, start, start_realm_sync};
 pub use state::{JobLock, JobResult, JobState, JobStateError, JobStates};
 pub use status::JobStatus;
 pub use timer::Timer;
@@ -28,6 +28,8 @@ pub enum JobKind {
     Verify,
     /// Snapshots that are copied from or to somewhere else.
     Sync,
+    /// Bringing the users of a realm in line with its directory; its id is the realm.
+    RealmSync,
 }
 
 impl JobKind {
@@ -38,6 +40,7 @@ impl JobKind {
             Self::Prune => "prunejob",
             Self::Verify => "verificationjob",
             Self::Sync => "syncjob",
+            Self::RealmSync => "realm-sync",
         }
     }
 }
@@ -70,6 +73,7 @@ impl fmt::Display for JobId {
             JobKind::Prune => "prune",
             JobKind::Verify => "verify",
             JobKind::Sync => "sync",
+            JobKind::RealmSync => return write!(f, "sync of realm '{}'", self.id),
         };
         write!(f, "{kind} job '{}'", self.id)
     }

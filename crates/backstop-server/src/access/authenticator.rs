@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use backstop_types::UserId;
 
 use super::control::AccessControl;
-use super::password;
 use super::refusal::Refused;
+use super::{directory, password};
 use crate::config::{ConfigError, ConfigStore, EditError, SectionFile};
 
 /// The kind of a realm.
@@ -71,10 +71,7 @@ impl Authenticator {
                 .map_err(|why| Refused::of(user, why))?
                 .authenticate(user.name(), password, peer)
                 .map_err(|error| Refused::of(user, error.to_string())),
-            Self::Directory => Err(Refused::of(
-                user,
-                "logins of realms of type ldap and ad are not available on this server yet",
-            )),
+            Self::Directory => directory::check(access.config(), user, password),
             Self::OpenId => Err(Refused::of(
                 user,
                 "users of this realm log in at its OpenID provider, not by password",

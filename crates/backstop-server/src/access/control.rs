@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::append_only::Marks;
 use super::hash_queue::{HashQueue, Turn};
 use super::key::{AuthKeys, KeyError};
+use super::openid::OpenId;
 use super::outside_queue::{OutsideQueue, OutsideTurn};
 use super::permissions::{self, PermissionDenied, PermissionMap};
 use super::refusal::Refused;
@@ -32,6 +33,7 @@ pub struct AccessControl {
     hashing: HashQueue,
     outside: OutsideQueue,
     pub(super) marks: Marks,
+    openid: OpenId,
     second_factors: SecondFactors,
     clock: Clock,
     helper: Option<Arc<PrivilegedHelper>>,
@@ -43,7 +45,8 @@ impl fmt::Debug for AccessControl {
     }
 }
 
-const DISABLED: &str = "user account or token disabled or expired.";
+/// Why somebody who is known gets no further.
+pub(super) const DISABLED: &str = "user account or token disabled or expired.";
 
 impl AccessControl {
     /// Access control over a configuration directory; makes the server's keys when they are not
@@ -79,6 +82,7 @@ impl AccessControl {
             hashing: HashQueue::default(),
             outside: OutsideQueue::default(),
             marks: Marks::default(),
+            openid: OpenId::default(),
             clock: Arc::new(clock),
             helper: None,
         })
@@ -118,6 +122,10 @@ impl AccessControl {
         &self.keys
     }
 
+    pub(super) const fn openid(&self) -> &OpenId {
+        &self.openid
+    }
+
     /// Seconds since the epoch.
     pub(crate) fn now(&self) -> i64 {
         (self.clock)()
@@ -144,6 +152,12 @@ impl AccessControl {
                 .map_err(|reason| Refused::of(&user, reason))?;
         }
         Ok(user.into())
+    }
+
+    /// Whether a text is a valid login ticket, of whomever.
+    #[must_use]
+    pub fn is_ticket(&self, text: &str) -> bool {
+        text.starts_with("PBS:") && self.ticket_user(text).is_ok()
     }
 
     /// The user of a valid login ticket, whether or not the account is in order.

@@ -1,16 +1,201 @@
-//! Realms, as the login dialogue lists them.
+//! Realms: what the login dialogue lists, and their sections in `domains.cfg`.
+//! Format: `docs/formats/configuration.md`.
+//!
+//! `pam` and `pbs` are there without a section, too: releases before 4.0 cannot read one, so that none is written before
+//! somebody changes something about them.
+
+mod draft;
+#[cfg(test)]
+mod tests;
 
 use backstop_types::Realm;
+use backstop_types::config_schema::access::{
+    AD_REALM, BUILT_IN_DELETABLE, BUILT_IN_SETTINGS, DIRECTORY_DELETABLE, LDAP_REALM,
+    OPENID_DELETABLE, OPENID_REALM,
+};
 use backstop_types::record::DomainItem;
-use serde_json::Value;
+use backstop_types::schema::Properties;
+use backstop_types::section_config::SectionConfig;
+use serde_json::{Map, Value};
 
-use crate::config::{ConfigError, ConfigStore, SectionFile};
+use super::directory::DirectoryKind;
+use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, Loaded, SectionFile};
+
+pub use draft::Draft;
 
 /// The realms that every server has, with the comments that lists show.
 const BUILT_IN: [(&str, &str); 2] = [
     ("pam", "Linux PAM standard authentication"),
     ("pbs", "Proxmox Backup authentication server"),
 ];
+
+/// A kind of realm in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct RealmKind {
+    /// The type of its sections.
+    pub section: &'static str,
+    /// What can be set.
+    pub properties: &'static Properties,
+    /// What an update may unset.
+    pub deletable: &'static [&'static str],
+    /// What is set once and for all.
+    pub fixed: &'static [&'static str],
+}
+
+/// Realms of LDAP servers.
+pub static LDAP: RealmKind = RealmKind {
+    section: "ldap",
+    properties: &LDAP_REALM,
+    deletable: DIRECTORY_DELETABLE,
+    fixed: &[],
+};
+
+/// Realms of Active Directories.
+pub static AD: RealmKind = RealmKind {
+    section: "ad",
+    properties: &AD_REALM,
+    deletable: DIRECTORY_DELETABLE,
+    fixed: &[],
+};
+
+/// Realms of OpenID providers.
+pub static OPENID: RealmKind = RealmKind {
+    section: "openid",
+    properties: &OPENID_REALM,
+    deletable: OPENID_DELETABLE,
+    fixed: &["username-claim"],
+};
+
+/// The realm `pam`.
+pub static PAM: RealmKind = RealmKind {
+    section: "pam",
+    properties: &BUILT_IN_SETTINGS,
+    deletable: BUILT_IN_DELETABLE,
+    fixed: &[],
+};
+
+/// The realm `pbs`.
+pub static PBS: RealmKind = RealmKind {
+    section: "pbs",
+    properties: &BUILT_IN_SETTINGS,
+    deletable: BUILT_IN_DELETABLE,
+    fixed: &[],
+};
+
+impl RealmKind {
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn directory(&self) -> Option<DirectoryKind> {
+        DirectoryKind::of_section(self.section)
+    }
+
+    /// The realms of this kind as the API shows them, with the digest of the file.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read.
+    pub fn list(
+        &self,
+        config: &ConfigStore,
+    ) -> Result<Loaded<Vec<Map<String, Value>>>, ConfigError> {
+        let domains = config.sections(SectionFile::Domains)?;
+        let ids = domains.data.of_type(self.section).map(|(id, _)| id);
+        Ok(Loaded {
+            data: ids.filter_map(|id| domains.data.to_api(id)).collect(),
+            digest: domains.digest,
+        })
+    }
+
+    /// One realm as the API shows it, with the digest of the file.
+    ///
+    /// # Errors
+    /// When there is none of this kind, or the configuration cannot be read.
+    pub fn get(
+        &self,
+        config: &ConfigStore,
+        realm: &str,
+    ) -> Result<Loaded<Map<String, Value>>, EditError> {
+        let domains = config.sections(SectionFile::Domains)?;
+        let mut data = self.properties_of(&domains.data, realm)?;
+        data.insert("realm".to_owned(), Value::String(realm.to_owned()));
+        Ok(Loaded {
+            data,
+            digest: domains.digest,
+        })
+    }
+
+    fn properties_of(
+        &self,
+        domains: &SectionConfig,
+        realm: &str,
+    ) -> Result<Map<String, Value>, EditError> {
+        if let Some(section) = domains.get_typed(self.section, realm) {
+            return Ok(section.properties.clone());
+        }
+        match BUILT_IN
+            .iter()
+            .find(|(id, _)| *id == realm && *id == self.section)
+        {
+            Some((id, comment)) if domains.get(realm).is_none() => {
+                Ok(built_in(id, comment, !has_default(domains)))
+            }
+            _ => Err(EditError::Conflict(format!(
+                "no such {} '{realm}'",
+                self.section
+            ))),
+        }
+    }
+
+    /// Removes a realm and its password. Its users stay, and cannot log in any more.
+    ///
+    /// # Errors
+    /// When there is none of this kind, `digest` is not the file's, or files cannot be written.
+    pub fn remove(
+        &self,
+        config: &ConfigStore,
+        realm: &str,
+        digest: Option<&str>,
+    ) -> Result<(), EditError> {
+        config.edit_sections(SectionFile::Domains, digest, |domains| {
+            if domains.get_typed(self.section, realm).is_none() || !domains.remove(realm) {
+                return Err(EditError::NotFound(format!(
+                    "realm '{realm}' does not exist."
+                )));
+            }
+            Ok(())
+        })?;
+        if self.directory().is_none() {
+            return Ok(());
+        }
+        let _lock = config.lock(SectionFile::Domains)?;
+        let domains = config.sections(SectionFile::Domains)?;
+        if domains.data.get(realm).is_none()
+            && config.json(JsonFile::LdapPasswords)?.contains_key(realm)
+        {
+            config.edit_json(JsonFile::LdapPasswords, |passwords| {
+                passwords.remove(realm);
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What stock servers write for a realm that every server has.
+fn built_in(id: &str, comment: &str, is_default: bool) -> Map<String, Value> {
+    let mut properties = Map::new();
+    properties.insert("type".to_owned(), id.into());
+    properties.insert("comment".to_owned(), comment.into());
+    if id == "pam" && is_default {
+        properties.insert("default".to_owned(), true.into());
+    }
+    properties
+}
+
+fn has_default(domains: &SectionConfig) -> bool {
+    let is_default = |value: &Value| value.as_bool() == Some(true);
+    domains
+        .iter()
+        .any(|(_, section)| section.properties.get("default").is_some_and(is_default))
+}
 
 /// All realms. `pam` and `pbs` are there without an entry, too; `pam` is proposed when no other
 /// realm is.
@@ -45,38 +230,4 @@ fn item(id: &str, kind: &str, default: Option<bool>, comment: Option<&str>) -> O
         default,
         comment: comment.map(str::to_string),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-    use crate::access::control::tests::setup;
-
-    #[test]
-    fn realms_equal_the_captures() {
-        for (version, capture) in [("pbs-3.2.4", "053-domains"), ("pbs-4.2.3", "486-domains")] {
-            let path = format!(
-                "{}/../../tests/fixtures/{version}/rest/{capture}.json",
-                env!("CARGO_MANIFEST_DIR")
-            );
-            let capture: Value =
-                serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-            let body: Value = serde_json::from_str(capture["body"].as_str().unwrap()).unwrap();
-            let sorted = |mut items: Vec<Value>| {
-                items.sort_by_key(ToString::to_string);
-                items
-            };
-            let setup = setup(version);
-            let own = list(setup.access.config()).unwrap();
-            let own = own
-                .iter()
-                .map(|item| serde_json::to_value(item).unwrap())
-                .collect();
-            assert_eq!(
-                sorted(own),
-                sorted(body["data"].as_array().unwrap().clone())
-            );
-        }
-    }
 }

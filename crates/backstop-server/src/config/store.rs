@@ -100,6 +100,9 @@ pub enum JsonFile {
     Tfa,
     /// API tokens that only add; no secret, and no file of stock servers.
     AppendOnly,
+    /// Passwords with which directories are searched, by realm. Guarded by the lock of `domains.cfg`, which whoever
+    /// changes it holds.
+    LdapPasswords,
 }
 
 impl JsonFile {
@@ -109,20 +112,28 @@ impl JsonFile {
             Self::TokenShadow => "token.shadow",
             Self::Tfa => "tfa.json",
             Self::AppendOnly => "backstop-append-only.json",
+            Self::LdapPasswords => "ldap_passwords.json",
         }
     }
 
     const fn class(self) -> FileClass {
         match self {
-            Self::Shadow | Self::Tfa => FileClass::Secret,
+            Self::Shadow | Self::Tfa | Self::LdapPasswords => FileClass::Secret,
             Self::TokenShadow => FileClass::Shared,
             Self::AppendOnly => FileClass::Config,
         }
     }
 
+    /// The name of its lock file, unless another file's lock guards it.
+    fn lock_name(self) -> Option<String> {
+        (self != Self::LdapPasswords).then(|| format!("{}.lock", self.file_name()))
+    }
+
     fn text(self, map: &Map<String, Value>) -> Result<String, serde_json::Error> {
         match self {
-            Self::Shadow | Self::AppendOnly => serde_json::to_string_pretty(map),
+            Self::Shadow | Self::AppendOnly | Self::LdapPasswords => {
+                serde_json::to_string_pretty(map)
+            }
             Self::TokenShadow | Self::Tfa => serde_json::to_string(map),
         }
     }
@@ -391,7 +402,8 @@ impl ConfigStore {
         file: JsonFile,
         edit: impl FnOnce(&mut Map<String, Value>) -> T,
     ) -> Result<T, ConfigError> {
-        let _lock = self.dir.lock(&format!("{}.lock", file.file_name()))?;
+        let lock_name = file.lock_name();
+        let _lock = lock_name.map(|name| self.dir.lock(&name)).transpose()?;
         let old = self.json(file)?;
         let mut map = old.clone();
         let result = edit(&mut map);

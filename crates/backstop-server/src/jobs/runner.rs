@@ -8,6 +8,7 @@ use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upi
 
 use super::state::JobResult;
 use super::{JobId, JobKind, JobLock, JobState, JobStateError};
+use crate::access::realm_sync::RealmSync;
 use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_groups};
 use crate::config::{ConfigError, jobs};
 use crate::datastores::{DatastoreHandle, LookupError};
@@ -95,9 +96,7 @@ pub fn start(
     let Some(lock) = states.lock(job)? else {
         return Err(match job.kind {
             JobKind::GarbageCollection => DatastoreError::GarbageCollectionRunning.into(),
-            JobKind::Prune | JobKind::Verify | JobKind::Sync => {
-                StartError::Running { job: job.clone() }
-            }
+            _ => StartError::Running { job: job.clone() },
         });
     };
     let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
@@ -114,13 +113,41 @@ pub fn start(
             tasks.spawn_thread(spec, move |task| run.run(&own, schedule.as_deref(), task))?
         }
     };
+    note_start(server, job, &upid, lock);
+    Ok(upid)
+}
+
+/// Starts the sync of a realm for `caller`. Returns its task, which is not waited for. Blocking.
+///
+/// # Errors
+/// When one of this realm runs already, or it cannot be started; then there is no task.
+pub fn start_realm_sync(
+    server: &Arc<Server>,
+    realm: &str,
+    sync: RealmSync,
+    caller: &AuthId,
+) -> Result<Upid, StartError> {
+    let job = JobId::new(JobKind::RealmSync, realm);
+    let Some(lock) = server.job_states().lock(&job)? else {
+        return Err(StartError::Running { job });
+    };
+    let spec = TaskSpec::new(job.kind.as_str(), realm, caller);
+    let config = Arc::clone(server.config());
+    let upid = server
+        .tasks()
+        .spawn_from_thread(spec, move |task| sync.run(config, task))?;
+    note_start(server, &job, &upid, lock);
+    Ok(upid)
+}
+
+/// Notes that a job runs, and its end when that comes.
+fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock) {
     let started = JobState::Started { upid: upid.clone() };
-    if let Err(err) = states.store(job, &started) {
+    if let Err(err) = server.job_states().store(job, &started) {
         tracing::error!(%job, %err, "a run of this job is not noted");
     }
     let end = note_end(Arc::clone(server), job.clone(), upid.clone(), lock);
     server.runtimes().data.spawn(end);
-    Ok(upid)
 }
 
 /// Waits for the end of a run, notes it, and gives the job free. What a server that ends does not note is found in the log
@@ -184,6 +211,8 @@ impl Run {
                 let work = Work::Sync(Box::new(Pull::prepare(server, config, owner)?));
                 Ok(Self { work, datastore })
             }
+            // Started with what its caller wants: `start_realm_sync`.
+            JobKind::RealmSync => Err(unknown("realm")),
         }
     }
 

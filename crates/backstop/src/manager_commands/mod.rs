@@ -10,6 +10,7 @@ mod local_server;
 mod migrate_config;
 mod namespace;
 mod pull;
+mod realms;
 mod remote;
 mod remote_check;
 pub mod retention_lock;
@@ -52,11 +53,14 @@ pub fn program(name: String) -> Program {
         name,
         root: Group::new()
             .group("acl", acl::commands())
+            .group("ad", realms::ad_commands())
             .group("cert", cert::commands())
             .group("datastore", datastore::commands())
             .group("garbage-collection", garbage_collection::commands())
+            .group("ldap", realms::ldap_commands())
             .group("migrate-config", migrate_config::commands())
             .group("namespace", namespace::commands())
+            .group("openid", realms::openid_commands())
             .group("prune-job", jobs::prune_commands())
             .command("pull", pull::command())
             .group("remote", remote::commands())

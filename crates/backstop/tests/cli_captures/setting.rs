@@ -26,12 +26,13 @@ impl Setting {
         Self::start(version, |_| {})
     }
 
-    /// With its users and keys, but without datastores, remotes, jobs and tasks.
+    /// With its users and keys, but without datastores, realms, jobs and tasks.
     pub fn new(version: &str) -> Self {
         Self::start(version, |root| {
             let etc = root.join("etc/proxmox-backup");
             for name in [
                 "datastore.cfg",
+                "domains.cfg",
                 "prune.cfg",
                 "remote.cfg",
                 "sync.cfg",

@@ -2,6 +2,7 @@
 
 mod acl;
 mod domains;
+mod openid;
 mod password;
 mod permissions;
 mod tfa;
@@ -32,6 +33,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     [
         acl::endpoints(),
         domains::endpoints(),
+        openid::endpoints(),
         password::endpoints(),
         permissions::endpoints(),
         tfa::endpoints(),

@@ -50,11 +50,10 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 async fn login(context: RequestContext, params: Params) -> Result<Reply, ApiError> {
     let username = params.required_text("username")?.to_owned();
-    let is_renewal = params.has("tfa-challenge")
-        || params
-            .text("password")
-            .is_none_or(|password| password.starts_with("PBS:"));
     let server = Arc::clone(context.server());
+    // A ticket that is not good may still be a password.
+    let is_ticket = |password: &str| server.access().is_ticket(password);
+    let is_renewal = params.has("tfa-challenge") || params.text("password").is_none_or(is_ticket);
     // Taken before a thread is: who waits for a directory server to answer must not hold one.
     let turn = if is_renewal {
         None

@@ -1,5 +1,6 @@
 //! `/config`: the configuration files.
 
+mod access;
 mod datastore;
 mod datastore_tasks;
 pub mod jobs;
@@ -13,6 +14,7 @@ use crate::router::Endpoint;
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
     [
+        access::endpoints(),
         datastore::endpoints(),
         jobs::endpoints(),
         webauthn::endpoints(),

@@ -1,0 +1,217 @@
+//! TLS to servers that this server asks: directories and OpenID providers.
+//!
+//! A certificate that is not to be verified still has to prove that its key is the peer's.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// Whom to trust.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// The system's certificate authorities.
+    System,
+    /// With a file: its certificates beside the system's authorities. With a directory: the certificates in it instead.
+    Path(&'a Path),
+    /// Whoever answers.
+    Anybody,
+}
+
+/// Why no TLS connection can be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The name cannot stand in a certificate.
+    #[error("'{0}' is neither a host name nor an IP address")]
+    Name(String),
+    /// Certificates cannot be read.
+    #[error("unable to read certificates from {path:?} - {reason}")]
+    Certificates {
+        /// The file or directory.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// There is nobody to trust.
+    #[error("no certificate authorities are known - {0}")]
+    NoAuthorities(String),
+    /// The TLS library refuses.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// Settings for connections to `host`, a name or an IP address (also in brackets). Reads files.
+///
+/// # Errors
+/// When the name or the certificates cannot be used.
+pub fn client_config(host: &str, trust: Trust<'_>) -> Result<ClientConfig, TrustError> {
+    let bare = without_brackets(host);
+    let name = ServerName::try_from(bare.to_owned())
+        .map_err(|_| TrustError::Name(host.escape_debug().to_string()))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let (authorities, known) = match trust {
+        Trust::Anybody => (None, Vec::new()),
+        Trust::System => (Some(system_authorities().clone()), Vec::new()),
+        Trust::Path(path) => {
+            let (authorities, known) = from_path(path)?;
+            (Some(authorities), known)
+        }
+    };
+    let authorities = authorities
+        .map(|roots| {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|err| TrustError::NoAuthorities(err.to_string()))
+        })
+        .transpose()?;
+    let verifier = Verifier {
+        provider: Arc::clone(&provider),
+        authorities,
+        known,
+        name,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    // Addresses are not named in a handshake.
+    config.enable_sni = bare.parse::<IpAddr>().is_err();
+    Ok(config)
+}
+
+/// An IPv6 address without its brackets; every other host as it is.
+pub fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
+/// The system's certificate authorities, read once per process.
+fn system_authorities() -> &'static RootCertStore {
+    static AUTHORITIES: OnceLock<RootCertStore> = OnceLock::new();
+    AUTHORITIES.get_or_init(|| {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!("reading the system's certificate authorities: {error}");
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        roots
+    })
+}
+
+fn from_path(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TrustError> {
+    let failed = |path: &Path, reason: String| TrustError::Certificates {
+        path: path.to_owned(),
+        reason,
+    };
+    let read = |path: &Path| -> Result<Vec<CertificateDer<'static>>, TrustError> {
+        let text = std::fs::read(path).map_err(|err| failed(path, err.to_string()))?;
+        CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<_, _>>()
+            .map_err(|err| failed(path, err.to_string()))
+    };
+    let mut known = Vec::new();
+    let mut roots = if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(|err| failed(path, err.to_string()))?;
+        for entry in entries {
+            let entry = entry.map_err(|err| failed(path, err.to_string()))?.path();
+            if !entry.is_dir() {
+                known.extend(read(&entry)?);
+            }
+        }
+        RootCertStore::empty()
+    } else {
+        known = read(path)?;
+        system_authorities().clone()
+    };
+    if known.is_empty() {
+        return Err(failed(path, "there is no PEM certificate".to_owned()));
+    }
+    roots.add_parsable_certificates(known.iter().cloned());
+    Ok((roots, known))
+}
+
+/// Checks one server's certificate.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// `None` trusts whoever answers.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    /// Certificates that the administrator named; one of a server itself is as good as one of its authority.
+    known: Vec<CertificateDer<'static>>,
+    name: ServerName<'static>,
+}
+
+impl Verifier {
+    /// Whether the server shows a certificate that the administrator named, in its time and under its name.
+    fn is_known(&self, shown: &CertificateDer<'_>, now: UnixTime) -> Result<bool, rustls::Error> {
+        if !self
+            .known
+            .iter()
+            .any(|known| known.as_ref() == shown.as_ref())
+        {
+            return Ok(false);
+        }
+        verify_server_name(&ParsedCertificate::try_from(shown)?, &self.name)?;
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(shown.as_ref()) else {
+            return Ok(false);
+        };
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let validity = parsed.validity();
+        Ok(validity.not_before.timestamp() <= now && now <= validity.not_after.timestamp())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(authorities) = &self.authorities else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        if self.is_known(end_entity, now)? {
+            return Ok(ServerCertVerified::assertion());
+        }
+        authorities.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

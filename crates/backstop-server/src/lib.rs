@@ -8,6 +8,7 @@
 pub mod access;
 pub mod api;
 mod archive_reader;
+mod audit_log;
 pub mod backup_session;
 pub mod config;
 mod cut_off;
@@ -33,6 +34,7 @@ pub mod session_http2;
 mod sync;
 pub mod task;
 pub mod tls;
+mod tls_ciphers;
 
 pub use roots::Roots;
 pub use server::{

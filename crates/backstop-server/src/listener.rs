@@ -1,8 +1,10 @@
 //! Accepting connections: TCP, TLS, HTTP/1.1.
 //!
 //! Nothing that a client does, and no error of a single connection, ends the loop. A client that is too slow with its
-//! handshake or its request is cut off; a panic ends the connection that it happened on.
+//! handshake or its request is cut off; a panic ends the connection that it happened on. No address can take what is meant for
+//! all: its connections and its handshakes under way are counted by themselves.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -17,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,23 +27,50 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::access::throttle::Source;
 use crate::http::body::{self, Body};
 use crate::http::connection::Socket;
 use crate::tls::CertificateStore;
 
-/// First byte and TLS handshake have to be complete after this time.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request's head has to arrive within this time; also how long an idle connection stays open.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const KEEPALIVE: Duration = Duration::from_secs(120);
 /// How long sent data may stay unacknowledged before the connection counts as dead.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(180);
-/// Handshakes under way at the same time; further connections wait in the kernel's queue.
-const HANDSHAKES: usize = 1024;
-/// Connections open at the same time; a connection beyond this number is closed at once.
-const CONNECTIONS: usize = 8192;
 /// First byte of every TLS connection.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+/// Most bytes of a request's head; one that is longer gets 431.
+const HEAD_SIZE: usize = 64 * 1024;
+/// Most headers of a request.
+const HEADERS: usize = 100;
+
+/// What clients may take. Sessions (backups, restores) that took their connection over are not limited by any of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Time until first byte and TLS handshake are complete, and until a turn for it comes.
+    pub handshake: Duration,
+    /// Time for a request's head to arrive; also how long an idle connection stays open.
+    pub head: Duration,
+    /// Handshakes under way at the same time.
+    pub handshakes: usize,
+    /// The same from one address; further ones wait for their turn.
+    pub handshakes_of_address: usize,
+    /// Connections open at the same time; one beyond this number is closed at once.
+    pub connections: usize,
+    /// The same from one address.
+    pub connections_of_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(60),
+            handshakes: 1024,
+            handshakes_of_address: 64,
+            connections: 8192,
+            connections_of_address: 2048,
+        }
+    }
+}
 
 /// Answers one request. It must not fail; errors are answers as well.
 pub type Service = Arc<
@@ -79,8 +109,10 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub struct Listener {
     certificates: Arc<CertificateStore>,
     service: Service,
+    limits: Limits,
     handshakes: Arc<Semaphore>,
     connections: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -95,20 +127,23 @@ impl Listener {
     pub fn new(
         certificates: Arc<CertificateStore>,
         service: Service,
+        limits: Limits,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         Self {
             certificates,
             service,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            limits,
+            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            addresses: Arc::default(),
             shutdown,
         }
     }
 
     /// Waits until no connection is open. Sessions that took their connection over do not count.
     pub async fn closed(&self) {
-        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
         // Nobody closes the semaphore, so this ends only when all permits are back.
         let _ = self.connections.acquire_many(all).await;
     }
@@ -135,18 +170,21 @@ impl Listener {
                 }
             };
             let Ok(open) = Arc::clone(&self.connections).try_acquire_owned() else {
-                tracing::warn!(%peer, limit = CONNECTIONS, "too many open connections, closing a new one");
+                let limit = self.limits.connections;
+                tracing::warn!(%peer, limit, "too many open connections, closing a new one");
                 continue;
             };
-            let Ok(handshake) = Arc::clone(&self.handshakes).acquire_owned().await else {
-                return Ok(());
+            let Some(own) = self.addresses.enter(peer, &self.limits) else {
+                let limit = self.limits.connections_of_address;
+                tracing::warn!(%peer, limit, "too many open connections from this address, closing a new one");
+                continue;
             };
             let this = self.clone();
             tokio::spawn(async move {
-                if let Err(err) = this.connection(stream, peer, handshake).await {
+                if let Err(err) = this.connection(stream, peer, &own).await {
                     tracing::debug!(%peer, %err, "connection ended");
                 }
-                drop(open);
+                drop((open, own));
             });
         }
     }
@@ -155,11 +193,17 @@ impl Listener {
         self,
         stream: TcpStream,
         peer: SocketAddr,
-        handshake: tokio::sync::OwnedSemaphorePermit,
+        own: &OfAddress,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         set_options(&stream)?;
+        // First a turn among those of the same address, so that nobody can take the turns of all others.
+        let turns = async {
+            let own = own.handshakes.acquire().await?;
+            Ok::<_, tokio::sync::AcquireError>((own, self.handshakes.acquire().await?))
+        };
+        let handshake = timeout(self.limits.handshake, turns).await??;
         let mut first = [0];
-        let count = timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await??;
+        let count = timeout(self.limits.handshake, stream.peek(&mut first)).await??;
         if count == 0 {
             return Ok(());
         }
@@ -169,16 +213,17 @@ impl Listener {
             });
             let serve = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HANDSHAKE_TIMEOUT)
+                .header_read_timeout(self.limits.handshake)
+                .max_buf_size(HEAD_SIZE)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), redirect);
-            timeout(HEAD_TIMEOUT, serve).await??;
+            timeout(self.limits.head, serve).await??;
             return Ok(());
         }
         let acceptor = TlsAcceptor::from(self.certificates.current().server_config());
-        let tls = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(Socket::new(stream))).await??;
+        let tls = timeout(self.limits.handshake, acceptor.accept(Socket::new(stream))).await??;
         drop(handshake);
-        self.http(tls, peer).await
+        self.clone().http(tls, peer).await
     }
 
     async fn http<S>(
@@ -196,8 +241,9 @@ impl Listener {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(256 * 1024)
+            .header_read_timeout(self.limits.head)
+            .max_buf_size(HEAD_SIZE)
+            .max_headers(HEADERS)
             .serve_connection(TokioIo::new(tls), answer)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
@@ -207,6 +253,57 @@ impl Listener {
             _ = shutdown.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
         }
         Ok(connection.await?)
+    }
+}
+
+/// The addresses that connections are open from.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<Source, Count>>);
+
+#[derive(Debug)]
+struct Count {
+    open: usize,
+    handshakes: Arc<Semaphore>,
+}
+
+/// One connection of an address, for as long as it lives.
+#[derive(Debug)]
+struct OfAddress {
+    addresses: Arc<Addresses>,
+    source: Source,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Addresses {
+    /// Counts a connection; `None` when there are too many from its address.
+    fn enter(self: &Arc<Self>, peer: SocketAddr, limits: &Limits) -> Option<OfAddress> {
+        let source = Source::of(peer.ip());
+        let mut counts = self.0.lock();
+        let count = counts.entry(source).or_insert_with(|| Count {
+            open: 0,
+            handshakes: Arc::new(Semaphore::new(limits.handshakes_of_address)),
+        });
+        if count.open >= limits.connections_of_address {
+            return None;
+        }
+        count.open += 1;
+        Some(OfAddress {
+            addresses: Arc::clone(self),
+            source,
+            handshakes: Arc::clone(&count.handshakes),
+        })
+    }
+}
+
+impl Drop for OfAddress {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.0.lock();
+        if let Some(count) = counts.get_mut(&self.source) {
+            count.open -= 1;
+            if count.open == 0 {
+                counts.remove(&self.source);
+            }
+        }
     }
 }
 
@@ -264,5 +361,124 @@ mod tests {
             308
         );
         assert_eq!(redirect_to_tls(&request(Method::GET, None)).status(), 400);
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            handshake: Duration::from_secs(20),
+            head: Duration::from_millis(300),
+            handshakes: 8,
+            handshakes_of_address: 2,
+            connections: 64,
+            connections_of_address: 3,
+        }
+    }
+
+    /// A listener with these limits that answers every request with its path.
+    async fn listen(limits: Limits) -> (SocketAddr, watch::Sender<bool>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = crate::Roots::below(dir.path());
+        roots.create_directories().unwrap();
+        let certificates = Arc::new(CertificateStore::open(&roots, "elsa").unwrap());
+        let service: Service = Arc::new(|request, _| {
+            let answer = Response::new(body::full(request.uri().path().to_owned()));
+            Box::pin(async move { answer })
+        });
+        let stop = watch::Sender::new(false);
+        let listener = Listener::new(certificates, service, limits, stop.subscribe());
+        let socket = bind(([0, 0, 0, 0], 0).into()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        tokio::spawn(listener.serve(socket));
+        (([127, 0, 0, 1], port).into(), stop, dir)
+    }
+
+    async fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    /// What the server says before it closes the connection.
+    async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+        use tokio::io::AsyncReadExt;
+        let mut text = Vec::new();
+        // A reset is an end, too.
+        let _ = stream.read_to_end(&mut text).await;
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// A request over TLS; `head` is sent as it is.
+    async fn tls(from: [u8; 4], to: SocketAddr, head: &str) -> String {
+        use tokio::io::AsyncWriteExt;
+        let stream = connect(from, to).await;
+        let connector =
+            tokio_rustls::TlsConnector::from(crate::tls::tests::accept_any_certificate());
+        let name = "localhost".try_into().unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        rest(&mut stream).await
+    }
+
+    const GET: &str = "GET /x HTTP/1.1\r\nConnection: close\r\n\r\n";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn handshakes_that_one_address_does_not_finish_hold_up_nobody_else() {
+        let (address, _stop, _dir) = listen(limits()).await;
+        let mut stalled = Vec::new();
+        for _ in 0..3 {
+            stalled.push(connect([127, 0, 0, 1], address).await);
+        }
+        assert!(tls([127, 0, 0, 2], address, GET).await.ends_with("/x"));
+        // A fourth connection of the first address is one too many.
+        let mut fourth = connect([127, 0, 0, 1], address).await;
+        assert_eq!(rest(&mut fourth).await, "");
+        drop(stalled);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_head_that_comes_too_slowly_ends_the_connection() {
+        let (address, _stop, _dir) = listen(limits()).await;
+        let answer = tls([127, 0, 0, 1], address, "GET /x HTTP/1.1\r\nSlow:").await;
+        assert!(!answer.contains("200"), "{answer}");
+        assert!(tls([127, 0, 0, 1], address, GET).await.ends_with("/x"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_handshake_that_stalls_is_cut_off() {
+        let limits = Limits {
+            handshake: Duration::from_millis(200),
+            ..limits()
+        };
+        let (address, _stop, _dir) = listen(limits).await;
+        for bytes in [&b""[..], &[TLS_HANDSHAKE_RECORD, 3, 1]] {
+            use tokio::io::AsyncWriteExt;
+            let mut stream = connect([127, 0, 0, 1], address).await;
+            stream.write_all(bytes).await.unwrap();
+            rest(&mut stream).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_head_that_is_too_large_is_refused() {
+        let (address, _stop, _dir) = listen(limits()).await;
+        let large = format!(
+            "GET /x HTTP/1.1\r\nX: {}\r\n\r\n",
+            "x".repeat(2 * HEAD_SIZE)
+        );
+        let answer = tls([127, 0, 0, 1], address, &large).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+            "{answer}"
+        );
+        let many: String = (0..HEADERS + 1)
+            .map(|number| format!("X-{number}: x\r\n"))
+            .collect();
+        let answer = tls(
+            [127, 0, 0, 1],
+            address,
+            &format!("GET /x HTTP/1.1\r\n{many}\r\n"),
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
 }

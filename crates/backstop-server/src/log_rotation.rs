@@ -1,6 +1,6 @@
-//! The daily task that keeps logs from growing for ever: task archive, task logs, access log, authentication log.
+//! The daily task that keeps logs from growing for ever: task archive, task logs, access log, authentication log, audit log.
 //!
-//! The two API logs are opened anew for each batch of lines, so nothing has to be told that a file was renamed.
+//! The API logs are opened anew for each batch of lines, so nothing has to be told that a file was renamed.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -49,6 +49,7 @@ fn rotate_logs(
     for (name, title) in [
         ("access.log", "API access log"),
         ("auth.log", "API authentication log"),
+        (crate::audit_log::FILE, "audit log"),
     ] {
         let path = roots.api_logs().join(name);
         let rotated = RotatedLog::new(path.clone())

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::{AccessControl, Administrator, KeyError, Refused, create_administrator};
 use crate::api;
+use crate::audit_log::{self, AuditLog};
 use crate::backup_session::chunk_gate::ChunkGate;
 use crate::config::{ConfigError, ConfigStore, EditError, migration};
 use crate::cut_off;
@@ -19,7 +20,7 @@ use crate::datastores::{DatastoreRegistry, Watcher};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::jobs::{JobStates, Timer};
-use crate::listener::{self, Listener};
+use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
 use crate::metrics::{History, Sampler};
 use crate::privileged_helper::PrivilegedHelper;
@@ -31,6 +32,7 @@ use crate::rrd::LongHistory;
 use crate::runtime::{RuntimeHandles, Runtimes};
 use crate::task::{TaskError, TaskRegistry};
 use crate::tls::{CertificateStore, TlsError};
+use crate::tls_ciphers::CipherChoice;
 
 /// The port that clients expect.
 pub const DEFAULT_PORT: u16 = 8007;
@@ -112,6 +114,7 @@ pub struct Server {
     rrd: Arc<LongHistory>,
     access_log: LineLog,
     auth_log: AuthLog,
+    audit_log: AuditLog,
     tree: Tree,
 }
 
@@ -181,6 +184,11 @@ impl Server {
         &self.auth_log
     }
 
+    /// The log of who changed what.
+    pub(crate) fn audit_log(&self) -> &AuditLog {
+        &self.audit_log
+    }
+
     /// All endpoints.
     pub fn tree(&self) -> &Tree {
         &self.tree
@@ -195,20 +203,24 @@ impl Server {
         &self.access
     }
 
-    /// Whom these credentials prove; `writes` says whether the request can change anything. Blocking.
+    /// Whom these credentials of a request from `peer` prove; `writes` says whether the request can change anything. Blocking.
     ///
     /// # Errors
     /// When they are not good.
     pub(crate) fn authenticate(
         &self,
         credentials: &Credentials,
+        peer: SocketAddr,
         writes: bool,
     ) -> Result<AuthId, Refused> {
         match credentials {
             Credentials::Ticket { ticket, csrf } => {
                 self.access.check_ticket(ticket, csrf.as_deref(), writes)
             }
-            Credentials::Token { auth_id, secret } => self.access.check_token(auth_id, secret),
+            Credentials::Token { auth_id, secret } => {
+                self.access
+                    .check_token_from(Some(peer.ip()), auth_id, secret)
+            }
         }
     }
 
@@ -309,6 +321,7 @@ impl ServerHandle {
         let _ = tokio::task::spawn_blocking(move || {
             server.access_log.flush();
             server.auth_log.flush();
+            server.audit_log.flush();
             sampler.stop();
             if let Err(err) = server.rrd.commit() {
                 tracing::error!(%err, "unable to write the history of what was measured");
@@ -376,6 +389,7 @@ async fn run_with(
     let listener = Listener::new(
         Arc::clone(&server.certificates),
         service,
+        Limits::default(),
         shutdown.subscribe(),
     );
     let sockets = if sockets.is_empty() {
@@ -392,10 +406,7 @@ async fn run_with(
         .into_iter()
         .map(|socket| control.spawn(listener.clone().serve(socket)))
         .collect();
-    data.spawn(watch_certificate(
-        Arc::clone(&server.certificates),
-        shutdown.subscribe(),
-    ));
+    data.spawn(watch_certificate(Arc::clone(&server), shutdown.subscribe()));
     data.spawn(log_rotation::run_daily(
         Arc::clone(&server),
         shutdown.subscribe(),
@@ -457,7 +468,9 @@ fn prepare(
     let cut_off = tasks.clean_up()?;
     let job_states = JobStates::new(roots.job_states());
     let access_log = LineLog::start(roots.api_logs().join("access.log"))?;
-    let auth_log = AuthLog::new(LineLog::start(roots.api_logs().join("auth.log"))?);
+    let audit_log = AuditLog::new(LineLog::start(roots.api_logs().join(audit_log::FILE))?);
+    let auth_log = LineLog::start(roots.api_logs().join("auth.log"))?;
+    let auth_log = AuthLog::new(auth_log, audit_log.clone());
     let tree = Tree::new(endpoints)?;
     let config = Arc::new(ConfigStore::of(&roots));
     let administrator = create_administrator(&config)?;
@@ -481,8 +494,10 @@ fn prepare(
         runtimes,
         access_log,
         auth_log,
+        audit_log,
         tree,
     });
+    choose_ciphers(&server);
     cut_off::clear(&server, cut_off);
     Ok(Prepared {
         server,
@@ -504,19 +519,37 @@ fn host_name() -> String {
     }
 }
 
-async fn watch_certificate(
-    certificates: Arc<CertificateStore>,
-    mut shutdown: watch::Receiver<bool>,
-) {
+/// Offers the ciphers that the settings of the host allow.
+fn choose_ciphers(server: &Server) {
+    let choice = match server.config.node() {
+        Ok(node) => CipherChoice::of_node(&node.data),
+        Err(err) => return tracing::warn!(%err, "the ciphers that are allowed are not known"),
+    };
+    let remarks = choice.remarks.clone();
+    match server.certificates.use_ciphers(choice) {
+        Ok(true) => {
+            remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
+            tracing::info!("using the ciphers that node.cfg allows");
+        }
+        Ok(false) => {}
+        Err(err) => tracing::error!(%err, "unable to use the ciphers that node.cfg allows"),
+    }
+}
+
+async fn watch_certificate(server: Arc<Server>, mut shutdown: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
-        let store = Arc::clone(&certificates);
-        match tokio::task::spawn_blocking(move || store.reload_if_changed()).await {
+        let this = Arc::clone(&server);
+        let look = move || {
+            choose_ciphers(&this);
+            this.certificates.reload_if_changed()
+        };
+        match tokio::task::spawn_blocking(look).await {
             Ok(Ok(true)) => {
-                let fingerprint = certificates.current().fingerprint().to_string();
+                let fingerprint = server.certificates.current().fingerprint().to_string();
                 tracing::info!(fingerprint, "using a new certificate");
             }
             Ok(Ok(false)) => {}

@@ -12,13 +12,16 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use backstop_format::{Digest, Fingerprint};
 
 use crate::roots::Roots;
+use crate::tls_ciphers::CipherChoice;
 
 /// Why the certificate could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +68,15 @@ pub struct Certificate {
     chain_pem: Vec<u8>,
     leaf: Vec<u8>,
     fingerprint: Fingerprint,
+    is_self_signed: bool,
 }
 
 impl Certificate {
+    /// Whether it was issued by itself, so that no browser knows it.
+    pub fn is_self_signed(&self) -> bool {
+        self.is_self_signed
+    }
+
     /// Settings for accepting TLS connections with this certificate.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
@@ -99,6 +108,7 @@ pub struct CertificateStore {
     key_path: PathBuf,
     current: ArcSwap<Certificate>,
     stamp: Mutex<Stamp>,
+    ciphers: Mutex<CipherChoice>,
 }
 
 impl CertificateStore {
@@ -113,12 +123,14 @@ impl CertificateStore {
             create_self_signed(&chain_path, &key_path, node)?;
         }
         let stamp = stamp_of(&chain_path, &key_path);
-        let certificate = load(&chain_path, &key_path)?;
+        let ciphers = CipherChoice::default();
+        let certificate = load(&chain_path, &key_path, &ciphers)?;
         Ok(Self {
             chain_path,
             key_path,
             current: ArcSwap::from_pointee(certificate),
             stamp: Mutex::new(stamp),
+            ciphers: Mutex::new(ciphers),
         })
     }
 
@@ -139,10 +151,25 @@ impl CertificateStore {
             return Ok(false);
         }
         *known = stamp;
-        let certificate = load(&self.chain_path, &self.key_path)?;
+        let certificate = load(&self.chain_path, &self.key_path, &self.ciphers.lock())?;
         let changed = certificate.fingerprint != self.current.load().fingerprint;
         self.current.store(Arc::new(certificate));
         Ok(changed)
+    }
+
+    /// Offers these ciphers to new connections; says whether they are others than before. Blocking.
+    ///
+    /// # Errors
+    /// When the certificate cannot be loaded; everything then stays as it is.
+    pub(crate) fn use_ciphers(&self, choice: CipherChoice) -> Result<bool, TlsError> {
+        let mut ciphers = self.ciphers.lock();
+        if *ciphers == choice {
+            return Ok(false);
+        }
+        let certificate = load(&self.chain_path, &self.key_path, &choice)?;
+        self.current.store(Arc::new(certificate));
+        *ciphers = choice;
+        Ok(true)
     }
 }
 
@@ -161,7 +188,11 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn load(chain_path: &Path, key_path: &Path) -> Result<Certificate, TlsError> {
+fn load(
+    chain_path: &Path,
+    key_path: &Path,
+    ciphers: &CipherChoice,
+) -> Result<Certificate, TlsError> {
     let chain_pem = read(chain_path)?;
     let pem = |what, path: &Path, reason: String| TlsError::Pem {
         what,
@@ -177,7 +208,12 @@ fn load(chain_path: &Path, key_path: &Path) -> Result<Certificate, TlsError> {
         .ok_or_else(|| pem("certificate", chain_path, "the file holds none".into()))?;
     let key = PrivateKeyDer::from_pem_slice(&read(key_path)?)
         .map_err(|err| pem("private key", key_path, err.to_string()))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = CryptoProvider {
+        cipher_suites: ciphers.suites.clone(),
+        ..aws_lc_rs::default_provider()
+    };
+    // TLS 1.2 and 1.3.
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|source| TlsError::Config {
@@ -185,7 +221,12 @@ fn load(chain_path: &Path, key_path: &Path) -> Result<Certificate, TlsError> {
             source,
         })?;
     let fingerprint = Fingerprint(Digest::of(&leaf).0);
+    let is_self_signed = match X509Certificate::from_der(&leaf) {
+        Ok((_, parsed)) => parsed.issuer().as_raw() == parsed.subject().as_raw(),
+        Err(_) => true,
+    };
     Ok(Certificate {
+        is_self_signed,
         config: Arc::new(config),
         chain_pem,
         leaf,
@@ -244,9 +285,63 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), TlsError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::{ServerName, UnixTime};
+    use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+
+    /// Settings of a client that accepts whatever certificate is shown.
+    pub(crate) fn accept_any_certificate() -> Arc<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+
+    #[derive(Debug)]
+    struct AnyCertificate;
+
+    impl ServerCertVerifier for AnyCertificate {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            aws_lc_rs::default_provider()
+                .signature_verification_algorithms
+                .supported_schemes()
+        }
+    }
     use std::os::unix::fs::PermissionsExt;
 
     fn fresh() -> (tempfile::TempDir, Roots) {

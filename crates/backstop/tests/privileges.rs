@@ -38,6 +38,14 @@ impl Machine {
             println!("skipped: not root (PAM, and becoming another user)");
             return None;
         }
+        let mut probe = std::process::Command::new("unshare");
+        let probed = probe
+            .args(["--mount", "--propagation", "private", "true"])
+            .output();
+        if !probed.is_ok_and(|probed| probed.status.success()) {
+            println!("skipped: no mount namespaces here (unshare --mount)");
+            return None;
+        }
         let modules = ["/lib", "/lib64", "/usr/lib"]
             .iter()
             .flat_map(|lib| {

@@ -10,6 +10,7 @@ use super::control::AccessControl;
 use super::refusal::Refused;
 use super::{directory, password};
 use crate::config::{ConfigError, ConfigStore, EditError, SectionFile};
+use crate::privileged_helper::HelperError;
 
 /// The kind of a realm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +69,12 @@ impl Authenticator {
             }
             Self::Pam => access
                 .helper()
-                .map_err(|why| Refused::of(user, why))?
+                .map_err(|why| Refused::unchecked(user, why))?
                 .authenticate(user.name(), password, peer)
-                .map_err(|error| Refused::of(user, error.to_string())),
+                .map_err(|error| match error {
+                    HelperError::Refused(reason) => Refused::of(user, reason),
+                    HelperError::Failed(reason) => Refused::unchecked(user, reason),
+                }),
             Self::Directory => directory::check(access.config(), user, password),
             Self::OpenId => Err(Refused::of(
                 user,

@@ -1,6 +1,7 @@
 //! The one place that answers who somebody is and what they may do.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,11 +16,12 @@ use super::key::{AuthKeys, KeyError};
 use super::openid::OpenId;
 use super::outside_queue::{OutsideQueue, OutsideTurn};
 use super::permissions::{self, PermissionDenied, PermissionMap};
-use super::refusal::Refused;
+use super::refusal::{Failure, Refused};
 use super::second_factor::SecondFactors;
+use super::throttle::{Attempt, Throttle};
 use super::token_cache::TokenCache;
-use super::{csrf, password_hash, ticket};
-use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile};
+use super::{csrf, password_hash, revocation, ticket};
+use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile, Stamp};
 use crate::privileged_helper::PrivilegedHelper;
 
 type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -35,6 +37,7 @@ pub struct AccessControl {
     pub(super) marks: Marks,
     openid: OpenId,
     second_factors: SecondFactors,
+    throttle: Throttle,
     clock: Clock,
     helper: Option<Arc<PrivilegedHelper>>,
 }
@@ -83,6 +86,7 @@ impl AccessControl {
             outside: OutsideQueue::default(),
             marks: Marks::default(),
             openid: OpenId::default(),
+            throttle: Throttle::default(),
             clock: Arc::new(clock),
             helper: None,
         })
@@ -171,8 +175,72 @@ impl AccessControl {
         )
         .map_err(|error| Refused::new(error.to_string()))?;
         // A ticket that waits for a second factor holds a challenge here.
-        data.parse()
-            .map_err(|_| Refused::new("invalid ticket - not a full login ticket"))
+        let user: UserId = data
+            .parse()
+            .map_err(|_| Refused::new("invalid ticket - not a full login ticket"))?;
+        self.check_revocation(&user, text)?;
+        Ok(user)
+    }
+
+    /// Refuses a ticket from before a change of its user's password.
+    pub(super) fn check_revocation(&self, user: &UserId, ticket: &str) -> Result<(), Refused> {
+        match (self.revoked_until(user)?, ticket::issued_at(ticket)) {
+            (None, _) => Ok(()),
+            (Some(until), Some(issued)) if issued > until => Ok(()),
+            _ => Err(Refused::of(
+                user,
+                "invalid ticket - the user's password was changed after it was issued",
+            )),
+        }
+    }
+
+    fn revoked_until(&self, user: &UserId) -> Result<Option<i64>, ConfigError> {
+        // Nobody has changed a password lately: the usual case.
+        if self.config.json_stamp(JsonFile::Revocations)?.is_none() {
+            return Ok(None);
+        }
+        let times = self.config.json(JsonFile::Revocations)?;
+        Ok(revocation::revoked_until(&times, user))
+    }
+
+    /// Refuses all tickets of `user` that were issued up to now.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub(super) fn revoke_tickets(&self, user: &UserId) -> Result<(), ConfigError> {
+        revocation::revoke(&self.config, user, self.now())
+    }
+
+    /// The time for a new ticket of `user`: now, or right after what was revoked in this second.
+    pub(super) fn issue_time(&self, user: &UserId) -> Result<i64, ConfigError> {
+        let after = self
+            .revoked_until(user)?
+            .map_or(i64::MIN, |until| until + 1);
+        Ok(self.now().max(after))
+    }
+
+    /// Makes an attempt to prove something with a secret, unless there were too many failed ones.
+    ///
+    /// # Errors
+    /// What `attempt` reports, or that it is too early.
+    pub(super) fn limited<T, E: Failure>(
+        &self,
+        kind: Attempt,
+        peer: Option<IpAddr>,
+        account: &str,
+        attempt: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        if let Err(seconds) = self.throttle.check(kind, peer, account, self.now()) {
+            let reason =
+                format!("too many failed attempts from this address, try again in {seconds} s");
+            return Err(Refused::unchecked(account, reason).into());
+        }
+        let result = attempt();
+        if result.as_ref().err().is_none_or(Failure::is_wrong) {
+            let good = result.is_ok();
+            self.throttle.note(kind, peer, account, good, self.now());
+        }
+        result
     }
 
     /// Checks an API token.
@@ -181,6 +249,19 @@ impl AccessControl {
     /// When there is no such token, its secret is another, or it or its user is disabled or
     /// expired.
     pub fn check_token(&self, auth_id: &str, secret: &str) -> Result<AuthId, Refused> {
+        self.check_token_from(None, auth_id, secret)
+    }
+
+    /// The same for a request from an address, whose failures are counted.
+    ///
+    /// # Errors
+    /// As [`Self::check_token`], or when too many attempts from there failed.
+    pub fn check_token_from(
+        &self,
+        peer: Option<IpAddr>,
+        auth_id: &str,
+        secret: &str,
+    ) -> Result<AuthId, Refused> {
         let token: AuthId = auth_id
             .parse()
             .map_err(|_| Refused::new("not a valid user id"))?;
@@ -194,28 +275,41 @@ impl AccessControl {
         if self.tokens.contains(&token, secret, stamp) {
             return Ok(token);
         }
-        let _turn = self.hashing_turn(&token)?;
+        let account = token.to_string();
+        self.limited(Attempt::Token, peer, &account, || {
+            self.check_token_hash(&token, secret, stamp)
+        })?;
+        Ok(token)
+    }
+
+    fn check_token_hash(
+        &self,
+        token: &AuthId,
+        secret: &str,
+        stamp: Option<Stamp>,
+    ) -> Result<(), Refused> {
+        let _turn = self.hashing_turn(token)?;
         // While this request waited, another may have checked the same secret.
-        if self.tokens.contains(&token, secret, stamp) {
-            return Ok(token);
+        if self.tokens.contains(token, secret, stamp) {
+            return Ok(());
         }
         let shadow = self.config.json(JsonFile::TokenShadow)?;
         let hash = shadow.get(&token.to_string()).and_then(Value::as_str);
-        let hash = hash.ok_or_else(|| Refused::of(&token, "invalid API token"))?;
+        let hash = hash.ok_or_else(|| Refused::of(token, "invalid API token"))?;
         if !password_hash::verify(secret, hash) {
-            return Err(Refused::of(&token, "invalid credentials"));
+            return Err(Refused::of(token, "invalid credentials"));
         }
         // The stamp was taken before the file was read: had it changed in between, the entry
         // would not be found again.
-        self.tokens.insert(&token, secret, stamp);
-        Ok(token)
+        self.tokens.insert(token, secret, stamp);
+        Ok(())
     }
 
     /// Waits for the right to compute a password hash for `auth_id`.
     pub(super) fn hashing_turn(&self, auth_id: impl ToString) -> Result<Turn<'_>, Refused> {
         self.hashing
             .wait()
-            .ok_or_else(|| Refused::of(auth_id, "too many logins at once, try again later"))
+            .ok_or_else(|| Refused::unchecked(auth_id, "too many logins at once, try again later"))
     }
 
     /// Waits, without blocking, for the right to log in a user whose password is checked outside of this process.
@@ -364,5 +458,7 @@ fn is_usable(users: &SectionConfig, ty: &str, id: &str, now: i64) -> Option<bool
     Some(enabled && (expire == 0 || expire > now))
 }
 
+#[cfg(test)]
+mod defence_tests;
 #[cfg(test)]
 pub(super) mod tests;

@@ -80,10 +80,16 @@ pub async fn users(
 
 /// Checks a user's password at the directory of its realm. Blocking: for threads that may.
 pub(super) fn check(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), Refused> {
-    let refused = |err: &dyn std::error::Error| Refused::of(user, crate::http::error::chain(err));
-    let settings =
-        DirectorySettings::of_realm(config, user.realm()).map_err(|err| refused(&err))?;
-    wait(check_password(&settings, user.name(), password)).map_err(|err| refused(&err))
+    let text = |err: &dyn std::error::Error| crate::http::error::chain(err);
+    let settings = DirectorySettings::of_realm(config, user.realm())
+        .map_err(|err| Refused::unchecked(user, text(&err)))?;
+    wait(check_password(&settings, user.name(), password)).map_err(|err| match err {
+        // The password was not looked at.
+        DirectoryError::Unreachable(_)
+        | DirectoryError::Bind { .. }
+        | DirectoryError::TooSlow { .. } => Refused::unchecked(user, text(&err)),
+        err => Refused::of(user, text(&err)),
+    })
 }
 
 /// Waits for a future on a thread that may block: of the runtime that it belongs to, or of one made for this.

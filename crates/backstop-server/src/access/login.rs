@@ -76,7 +76,7 @@ impl AccessControl {
             &self.keys().ticket,
             ticket::LOGIN_PREFIX,
             root.as_str(),
-            self.now(),
+            self.issue_time(&root).ok()?,
         )
     }
 
@@ -161,6 +161,8 @@ impl AccessControl {
         let now = self.now();
         let challenge = ticket::verify_pending(&self.keys().ticket, user.as_str(), ticket, now)
             .map_err(|error| Refused::of(user, error.to_string()))?;
+        self.check_revocation(user, ticket)?;
+        // Wrong answers are counted with the factors, for the account.
         self.second_factors()
             .verify(user, &challenge, answer, now)?;
         self.reply(user, http_only)
@@ -190,7 +192,7 @@ impl AccessControl {
 
     /// The answer to a user whose login is proved.
     pub(super) fn reply(&self, user: &UserId, http_only: bool) -> Result<LoginReply, LoginError> {
-        let now = self.now();
+        let now = self.issue_time(user).map_err(Refused::from)?;
         let failed = || Refused::of(user, "unable to sign a ticket");
         let ticket = ticket::issue(
             &self.keys().ticket,

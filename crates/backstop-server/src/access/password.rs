@@ -9,6 +9,8 @@ use super::authenticator::Authenticator;
 use super::control::AccessControl;
 use super::password_hash;
 use super::refusal::Refused;
+use super::revocation;
+use super::throttle::Attempt;
 use crate::config::{ConfigStore, EditError, JsonFile, SectionFile};
 use crate::privileged_helper::{HelperError, set_password_as_root};
 
@@ -35,9 +37,11 @@ pub(super) fn check(
     password: &str,
     peer: Option<IpAddr>,
 ) -> Result<(), Refused> {
-    Authenticator::of(access.config(), user.realm())?
-        .ok_or_else(|| Refused::of(user, unknown_realm(user)))?
-        .check(access, user, password, peer)
+    let authenticator = Authenticator::of(access.config(), user.realm())?
+        .ok_or_else(|| Refused::of(user, unknown_realm(user)))?;
+    access.limited(Attempt::Password, peer, user.as_str(), || {
+        authenticator.check(access, user, password, peer)
+    })
 }
 
 /// Checks the password of a user of the realm `pbs`. A hash of an older form is replaced by a new one.
@@ -158,18 +162,25 @@ pub fn change(
         ));
     }
     if !by_helper {
-        return store(config, user, password);
+        store(config, user, password)?;
+        return Ok(access.revoke_tickets(user)?);
     }
     let helper = access
         .helper()
         .map_err(|why| EditError::NotImplemented(why.to_string()))?;
-    let caller = caller.user().name();
-    helper
-        .change_password(user.name(), password, caller, confirmation, peer)
-        .map_err(|error| match error {
-            HelperError::Refused(text) if confirmation.is_some() => EditError::Unauthorized(text),
-            error => EditError::Conflict(error.to_string()),
-        })
+    let change = || {
+        let caller = caller.user().name();
+        helper
+            .change_password(user.name(), password, caller, confirmation, peer)
+            .map_err(|error| match error {
+                HelperError::Refused(text) if confirmation.is_some() => {
+                    EditError::Unauthorized(text)
+                }
+                error => EditError::Conflict(error.to_string()),
+            })
+    };
+    access.limited(Attempt::Password, peer, caller.user().as_str(), change)?;
+    Ok(access.revoke_tickets(user)?)
 }
 
 /// Sets a password without any check of a caller, for the command line on the server itself.
@@ -185,8 +196,11 @@ pub fn set(config: &ConfigStore, user: &UserId, password: &str) -> Result<(), Ed
     }
     // Whoever runs this may do what root may, or is told so by the system.
     if user.realm() == "pam" {
-        return set_password_as_root(user.name(), password)
-            .map_err(|error| EditError::Conflict(error.to_string()));
+        set_password_as_root(user.name(), password)
+            .map_err(|error| EditError::Conflict(error.to_string()))?;
+    } else {
+        store(config, user, password)?;
     }
-    store(config, user, password)
+    let now = jiff::Timestamp::now().as_second();
+    Ok(revocation::revoke(config, user, now)?)
 }

@@ -9,6 +9,8 @@ pub struct Refused {
     pub user: Option<String>,
     /// What is wrong with them.
     pub reason: String,
+    /// Whether they were looked at and found wrong, as opposed to not looked at at all.
+    pub(super) is_checked: bool,
 }
 
 impl Refused {
@@ -16,6 +18,7 @@ impl Refused {
         Self {
             user: None,
             reason: reason.into(),
+            is_checked: true,
         }
     }
 
@@ -23,12 +26,49 @@ impl Refused {
         Self {
             user: Some(user.to_string()),
             reason: reason.into(),
+            is_checked: true,
+        }
+    }
+
+    /// Credentials that could not be looked at: too much to do, or whoever knows the password does not answer. That is no
+    /// failed attempt of the user.
+    pub(super) fn unchecked(user: impl ToString, reason: impl Into<String>) -> Self {
+        Self {
+            is_checked: false,
+            ..Self::of(user, reason)
         }
     }
 }
 
 impl From<crate::config::ConfigError> for Refused {
     fn from(error: crate::config::ConfigError) -> Self {
-        Self::new(error.to_string())
+        Self {
+            is_checked: false,
+            ..Self::new(error.to_string())
+        }
+    }
+}
+
+/// The failure of an attempt to prove something.
+pub(super) trait Failure: From<Refused> {
+    /// Whether what was sent was wrong.
+    fn is_wrong(&self) -> bool;
+}
+
+impl Failure for Refused {
+    fn is_wrong(&self) -> bool {
+        self.is_checked
+    }
+}
+
+impl Failure for crate::config::EditError {
+    fn is_wrong(&self) -> bool {
+        matches!(self, Self::Unauthorized(_))
+    }
+}
+
+impl From<Refused> for crate::config::EditError {
+    fn from(refused: Refused) -> Self {
+        Self::Unauthorized(refused.reason)
     }
 }

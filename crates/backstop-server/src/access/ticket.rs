@@ -88,6 +88,12 @@ fn unsigned(prefix: &str, data: &str, now: i64) -> String {
     format!("{prefix}:{}:{now:08X}", utf8_percent_encode(data, ESCAPED))
 }
 
+/// When a ticket says that it was issued (seconds since the epoch). It proves nothing: the ticket has to be checked, too.
+pub(super) fn issued_at(ticket: &str) -> Option<i64> {
+    let (text, _) = ticket.split_once("::")?;
+    i64::from_str_radix(text.split(':').nth(2)?, 16).ok()
+}
+
 /// Checks a ticket and gives its data.
 pub(super) fn verify(
     key: &TicketKey,

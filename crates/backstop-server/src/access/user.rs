@@ -6,7 +6,7 @@ use backstop_types::{AuthId, Privileges, UserId};
 use serde_json::{Map, Value};
 
 use super::control::AccessControl;
-use super::{password, second_factor, token};
+use super::{password, revocation, second_factor, token};
 use crate::config::{ConfigError, ConfigStore, EditError, SectionFile};
 
 /// Section type of users.
@@ -253,6 +253,8 @@ pub fn delete(config: &ConfigStore, user: &UserId, digest: Option<&str>) -> Resu
         token::remove_secrets(config, &tokens)?;
         password::remove(config, user)?;
         second_factor::remove(config, user)?;
+        // A later user of the same name must not be who this one was.
+        revocation::revoke(config, user, jiff::Timestamp::now().as_second())?;
         for token in &tokens {
             users.remove(&token.to_string());
         }

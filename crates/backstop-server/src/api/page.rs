@@ -38,7 +38,9 @@ pub fn serve(method: &Method, path: &[String]) -> Result<Response<Body>, ApiErro
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
     response.headers_mut().insert(
         CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'"),
+        HeaderValue::from_static(
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
     );
     Ok(response)
 }

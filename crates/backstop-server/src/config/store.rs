@@ -103,6 +103,8 @@ pub enum JsonFile {
     /// Passwords with which directories are searched, by realm. Guarded by the lock of `domains.cfg`, which whoever
     /// changes it holds.
     LdapPasswords,
+    /// Up to which time tickets of users are refused. Not a file of stock servers.
+    Revocations,
 }
 
 impl JsonFile {
@@ -113,6 +115,7 @@ impl JsonFile {
             Self::Tfa => "tfa.json",
             Self::AppendOnly => "backstop-append-only.json",
             Self::LdapPasswords => "ldap_passwords.json",
+            Self::Revocations => "backstop-revocations.json",
         }
     }
 
@@ -120,7 +123,7 @@ impl JsonFile {
         match self {
             Self::Shadow | Self::Tfa | Self::LdapPasswords => FileClass::Secret,
             Self::TokenShadow => FileClass::Shared,
-            Self::AppendOnly => FileClass::Config,
+            Self::AppendOnly | Self::Revocations => FileClass::Config,
         }
     }
 
@@ -131,7 +134,7 @@ impl JsonFile {
 
     fn text(self, map: &Map<String, Value>) -> Result<String, serde_json::Error> {
         match self {
-            Self::Shadow | Self::AppendOnly | Self::LdapPasswords => {
+            Self::Shadow | Self::AppendOnly | Self::LdapPasswords | Self::Revocations => {
                 serde_json::to_string_pretty(map)
             }
             Self::TokenShadow | Self::Tfa => serde_json::to_string(map),

@@ -17,6 +17,8 @@ use backstop_datastore::ownership;
 use hyper::StatusCode;
 use jiff::Zoned;
 
+use crate::audit_log::AuditLog;
+
 /// Lines that may wait for the disk; beyond this number they are dropped and counted.
 const QUEUE: usize = 8192;
 
@@ -174,26 +176,28 @@ fn without_secrets(query: &str) -> String {
         .join("&")
 }
 
-/// The authentication log.
+/// The authentication log. What it notes goes to the audit log, too.
 #[derive(Debug, Clone)]
-pub struct AuthLog(LineLog);
+pub struct AuthLog(LineLog, AuditLog);
 
 impl AuthLog {
     /// An authentication log on top of a file.
-    pub fn new(log: LineLog) -> Self {
-        Self(log)
+    pub(crate) fn new(log: LineLog, audit: AuditLog) -> Self {
+        Self(log, audit)
     }
 
     /// Notes a successful log-in. (Stock lines do not tell where it came from.)
-    pub fn success(&self, _peer: SocketAddr, user: &str) {
+    pub fn success(&self, peer: SocketAddr, user: &str) {
         self.write(&format!(
             "successful auth for user '{}'",
             user.escape_default()
         ));
+        self.1.login(peer, user, None);
     }
 
     /// Notes a failed attempt. The reason must not hold what was sent as a secret.
     pub fn failure(&self, peer: SocketAddr, user: &str, reason: &str) {
+        self.1.login(peer, user, Some(reason));
         let user = user.escape_default();
         self.write(&format!(
             "authentication failure; rhost={peer} user={user} msg={reason}"

@@ -75,11 +75,15 @@ pub async fn read_parameters(body: Incoming) -> Result<Bytes, ApiError> {
 ///
 /// # Errors
 /// 400 when it is too large, too slow or broken off.
-pub async fn read_limited(
-    mut body: Incoming,
+pub async fn read_limited<B>(
+    mut body: B,
     limit: usize,
     timeout: Duration,
-) -> Result<Bytes, ApiError> {
+) -> Result<Bytes, ApiError>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let read = async {
         let mut content = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -102,4 +106,24 @@ pub async fn read_limited(
                 "timeout while reading the request body",
             ))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_slow_or_too_large_is_given_up() {
+        let limit = Duration::from_secs(60);
+        let (sender, body) = streamed(4);
+        sender.send(Ok(Bytes::from_static(b"one"))).await.unwrap();
+        // The sender is there, but nothing more comes.
+        let error = read_limited(body, 100, limit).await.unwrap_err();
+        assert_eq!(error.to_string(), "timeout while reading the request body");
+        drop(sender);
+        let error = read_limited(full("12345"), 4, limit).await.unwrap_err();
+        assert_eq!(error.to_string(), "Request body too large");
+        assert_eq!(read_limited(full("1234"), 4, limit).await.unwrap(), "1234");
+    }
 }

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod error;
 pub mod path;
 pub mod reply;
+pub(crate) mod security_headers;
 pub mod upgrade;
 
 pub use body::Body;

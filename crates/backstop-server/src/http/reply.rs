@@ -1,6 +1,6 @@
 //! What a handler answers with.
 
-use hyper::Response;
+use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -41,6 +41,14 @@ impl Reply {
     /// No result: `"data": null`.
     pub fn null() -> Self {
         Self::json(b"null".to_vec())
+    }
+
+    /// The status that it is sent with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Data { .. } => StatusCode::OK,
+            Self::Raw(response) => response.status(),
+        }
     }
 
     /// Adds a member beside `data`. A raw response stays as it is.

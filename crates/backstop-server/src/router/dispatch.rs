@@ -20,13 +20,14 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use crate::access::append_only;
+use crate::audit_log::Told;
 use crate::datastores::Interrupted;
 use crate::http::access_log::Access;
 use crate::http::body::{Body, read_parameters};
 use crate::http::credentials::{Credentials, EXPIRED_COOKIE};
 use crate::http::envelope::{OutputFormat, plain_error};
 use crate::http::upgrade::Upgrade;
-use crate::http::{ApiError, Reply, deflate, path};
+use crate::http::{ApiError, Reply, deflate, path, security_headers};
 use crate::server::Server;
 
 use super::context::RequestContext;
@@ -60,6 +61,10 @@ pub async fn respond(
             .headers_mut()
             .append(SET_COOKIE, HeaderValue::from_static(EXPIRED_COOKIE));
     }
+    security_headers::add(
+        &mut response,
+        server.certificates().current().is_self_signed(),
+    );
     server
         .access_log()
         .write(seen.line(&response, peer, caller.as_ref()));
@@ -191,24 +196,26 @@ async fn answer(
         // Never wrapped in an envelope.
         Err(err) => return Outcome::plain(&err),
     }
+    let (method, shown) = (request.method().clone(), shown_path(&request, below));
+    let mut told = Told::default();
     let result = match (endpoint, found) {
         (Some(endpoint), Some(found)) => {
-            call(
-                server,
-                endpoint,
-                &found.params,
-                request,
-                peer,
-                caller.as_ref(),
-            )
-            .await
+            let caller = caller.as_ref();
+            let path = &found.params;
+            call(server, endpoint, path, request, (peer, caller), &mut told).await
         }
         (None, Some(found)) if found.index.is_some() => index(&found.index.unwrap_or_default()),
-        _ => Err(ApiError::not_found(format!(
-            "Path '{}' not found.",
-            shown_path(&request, below)
-        ))),
+        _ => Err(ApiError::not_found(format!("Path '{}' not found.", shown))),
     };
+    if let Some(caller) = caller
+        && method != hyper::Method::GET
+    {
+        let status = result.as_ref().map_or_else(ApiError::status, Reply::status);
+        let what = (method.as_str(), format!("/{}", below.join("/")));
+        server
+            .audit_log()
+            .request(peer, &caller.to_string(), (what.0, &what.1), told, status);
+    }
     match result {
         Ok(reply) => Outcome::from(format.success(reply)),
         Err(err) => Outcome::error(&err, format.error(&err)),
@@ -246,7 +253,8 @@ async fn authenticate(
     let writes = *request.method() != hyper::Method::GET;
     let (server, log) = (Arc::clone(server), server.auth_log().clone());
     let checked =
-        tokio::task::spawn_blocking(move || server.authenticate(&credentials, writes)).await?;
+        tokio::task::spawn_blocking(move || server.authenticate(&credentials, peer, writes))
+            .await?;
     match checked {
         Ok(id) => Ok(Some(id)),
         Err(refusal) => {
@@ -296,8 +304,8 @@ async fn call(
     endpoint: &Endpoint,
     path: &[(&'static str, String)],
     mut request: Request<Incoming>,
-    peer: SocketAddr,
-    caller: Option<&AuthId>,
+    (peer, caller): (SocketAddr, Option<&AuthId>),
+    told: &mut Told,
 ) -> Result<Reply, ApiError> {
     if !is_allowed(server, endpoint.permission, path, caller).await? {
         return Err(ApiError::forbidden("permission check failed").after(FORBIDDEN_DELAY));
@@ -314,8 +322,11 @@ async fn call(
     let on_upgrade =
         matches!(endpoint.handler, Handler::Upgrade(_)).then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
-    let parse = |body: Option<&[u8]>| {
-        Params::of_request(endpoint.params, path, head.uri.query(), &head.headers, body)
+    let mut parse = |body: Option<&[u8]>| {
+        let params =
+            Params::of_request(endpoint.params, path, head.uri.query(), &head.headers, body)?;
+        *told = Told::of(&params);
+        Ok::<_, ApiError>(params)
     };
     let context = |headers| RequestContext::new(Arc::clone(server), caller.cloned(), peer, headers);
     match (&endpoint.handler, on_upgrade) {

@@ -84,6 +84,11 @@ impl Params {
         ))
     }
 
+    /// All names and values. Values can be secrets.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// Whether the parameter was sent.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)

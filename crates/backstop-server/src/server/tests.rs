@@ -529,3 +529,163 @@ async fn jobs_are_seen_and_changed_by_those_who_may_where_they_work() {
     );
     setting.handle.shutdown(Duration::from_secs(5)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_tells_browsers_to_be_careful() {
+    let setting = start().await;
+    for path in ["/", "/api2/json/ping", "/api2/json/version", "/absent"] {
+        let answer = setting.get(path, &[]).await;
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        assert_eq!(
+            answer.header("referrer-policy"),
+            Some("no-referrer"),
+            "{path}"
+        );
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}"
+        );
+        // The certificate is self-signed.
+        assert_eq!(answer.header("strict-transport-security"), None, "{path}");
+    }
+    let ping = setting.get("/api2/json/ping", &[]).await;
+    assert_eq!(ping.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_tells_who_changed_what_from_where_and_no_secret() {
+    let setting = start().await;
+    let callers = log_in_with_roles(
+        &setting,
+        [
+            ("all", "/", "Admin"),
+            ("look", "/", "Audit"),
+            ("none", "/x", "Audit"),
+        ],
+    );
+    let address = setting.handle.addr();
+    let call =
+        async |method: &'static str, path: &'static str, caller: &str, body: &'static str| {
+            let length = body.len().to_string();
+            let headers = [
+                ("Connection", "close"),
+                ("Content-Length", &length),
+                ("Authorization", caller),
+                ("Content-Type", "application/x-www-form-urlencoded"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            tokio::task::spawn_blocking(move || {
+                send(address, method, path, &headers, body.as_bytes()).unwrap()
+            })
+            .await
+            .unwrap()
+        };
+    let users = "/api2/json/access/users";
+    call(
+        "POST",
+        users,
+        &callers[0],
+        "userid=new@pbs&password=Very-Secret-1&comment=Very-Secret-2",
+    )
+    .await;
+    call(
+        "PUT",
+        "/api2/json/access/acl",
+        &callers[0],
+        "path=/datastore&role=Audit&auth-id=new@pbs",
+    )
+    .await;
+    call(
+        "POST",
+        users,
+        &callers[1],
+        "userid=other@pbs&password=Very-Secret-3",
+    )
+    .await;
+    call("GET", users, &callers[0], "").await;
+    call("GET", users, "PBSAPIToken=all@pbs!t:Very-Secret-4", "").await;
+    let logs = setting.handle.server().roots().api_logs();
+    let _dir = setting.dir;
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+    let text = fs::read_to_string(logs.join("audit.log")).unwrap();
+    assert!(!text.contains("Very-Secret"), "{text}");
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            assert!(
+                line["from"].as_str().unwrap().starts_with("127.0.0.1:"),
+                "{line}"
+            );
+            let mut line = line.clone();
+            for key in ["from", "time"] {
+                line.as_object_mut().unwrap().remove(key);
+            }
+            line.to_string()
+        })
+        .collect();
+    let all = r#""user":"all@pbs!t""#;
+    let expected = [
+        format!(r#"{{"event":"request","method":"POST","others":["comment","password"],"parameters":{{"userid":"new@pbs"}},"path":"/access/users","status":200,{all}}}"#),
+        format!(r#"{{"event":"request","method":"PUT","parameters":{{"auth-id":"new@pbs","path":"/datastore","propagate":true,"role":"Audit"}},"path":"/access/acl","status":200,{all}}}"#),
+        r#"{"event":"request","method":"POST","path":"/access/users","status":403,"user":"look@pbs!t"}"#.to_owned(),
+        format!(r#"{{"event":"login","outcome":"refused","reason":"invalid credentials",{all}}}"#),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, expected) in told.iter().zip(&expected) {
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let (mut told, expected) = (value(told), value(expected));
+        // Defaults may be told, too.
+        if expected["parameters"]["propagate"].is_boolean()
+            && told["parameters"]["propagate"].is_null()
+        {
+            told["parameters"]["propagate"] = true.into();
+        }
+        assert_eq!(told, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ciphers_of_the_host_are_those_that_a_connection_gets() {
+    let setting = start().await;
+    let server = Arc::clone(setting.handle.server());
+    let address = setting.handle.addr();
+    let negotiated = || async move {
+        tokio::task::spawn_blocking(move || {
+            let mut stream = connect(address).unwrap();
+            stream
+                .write_all(b"GET /api2/json/ping HTTP/1.1\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            stream.read_exact(&mut [0; 12]).unwrap();
+            stream.conn.negotiated_cipher_suite().unwrap().suite()
+        })
+        .await
+        .unwrap()
+    };
+    for (name, suite) in [
+        (
+            "TLS_CHACHA20_POLY1305_SHA256",
+            rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ),
+        (
+            "TLS_AES_128_GCM_SHA256",
+            rustls::CipherSuite::TLS13_AES_128_GCM_SHA256,
+        ),
+    ] {
+        fs::write(
+            server.roots().etc().join("node.cfg"),
+            format!("ciphers-tls-1.3: {name}\n"),
+        )
+        .unwrap();
+        choose_ciphers(&server);
+        assert_eq!(negotiated().await, suite);
+    }
+}

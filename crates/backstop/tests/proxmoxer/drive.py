@@ -106,7 +106,9 @@ renewed = someone.access.users(user).token("t1").put(regenerate=1)
 refused(401, by_token.version.get)
 connect(user, token_name="t1", token_value=renewed["secret"]).version.get()
 someone.access.password.put(userid=user, password="Some-Pass-2", **{"confirmation-password": "Some-Pass-1"})
-connect(user, password="Some-Pass-2")
+# That ends all sessions from before.
+refused(401, someone.version.get)
+someone = connect(user, password="Some-Pass-2")
 
 # A ticket is renewed with itself when it gets old
 auth = someone._backend.auth

@@ -23,6 +23,13 @@ pub(in crate::access) struct Setup {
     pub(in crate::access) now: Arc<AtomicI64>,
 }
 
+impl Setup {
+    /// Lets time pass.
+    pub(in crate::access) fn pass(&self, seconds: i64) {
+        self.now.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
 /// Access control over a copy of a reference server's configuration.
 pub(in crate::access) fn setup(version: &str) -> Setup {
     let dir = tempfile::tempdir().unwrap();

@@ -36,6 +36,7 @@ pub const BENCHMARKS: &[(&str, &str)] = &[
         "page-cache",
         "page cache that the server leaves filled after backup, verification and garbage collection of 2 GiB",
     ),
+    ("ping", "answers of /ping while 16 backups start at once"),
     (
         "verify",
         "verification, beside reading and hashing on all cores",

@@ -39,7 +39,10 @@ static PARAMS: LazyLock<Vec<Property>> = LazyLock::new(|| {
     let settings = SYNC.list.iter();
     let settings = settings.filter(|property| NAMES.contains(&property.name));
     let keys = Property::optional("decryption-keys", &value::CONFIG_IDS);
-    settings.copied().chain([keys]).collect()
+    let mut all: Vec<Property> = settings.copied().chain([keys]).collect();
+    // Complaints come in this order.
+    all.sort_by_key(|property| property.name);
+    all
 });
 
 /// The endpoints of this room.

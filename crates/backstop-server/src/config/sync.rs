@@ -1,6 +1,6 @@
 //! The rules of sync jobs that concern several of their properties.
 
-use backstop_types::Namespace;
+use backstop_types::{ByteSize, Namespace};
 use serde_json::{Map, Value};
 
 use super::{ConfigStore, EditError, SectionFile};
@@ -34,6 +34,7 @@ pub fn adapt(
     after: &mut Map<String, Value>,
 ) -> Result<(), EditError> {
     const KEY: &str = "active-encryption-key";
+    spell_sizes(after);
     let is_push = is_push(after);
     if !after.contains_key("remote") {
         if is_push {
@@ -69,6 +70,16 @@ pub fn adapt(
     check_depths(after)?;
     rotate_key(before, after);
     check_keys(store, before, after)
+}
+
+/// Writes sizes as stock servers do: `10 MiB`, whatever blanks were given.
+fn spell_sizes(job: &mut Map<String, Value>) {
+    for key in ["rate-in", "burst-in", "rate-out", "burst-out"] {
+        let size = text(job, key).and_then(|size| size.parse::<ByteSize>().ok());
+        if let Some(size) = size {
+            job.insert(key.to_owned(), Value::from(size.to_string()));
+        }
+    }
 }
 
 fn check_depths(after: &Map<String, Value>) -> Result<(), EditError> {

@@ -102,7 +102,7 @@ fn a_source_that_dies_costs_only_what_had_not_arrived() {
     words.extend(options.map(str::to_owned));
     world.there.ok("client", &words).unwrap();
 
-    let upid = world.begin(json!({"rate-in": "2MiB", "burst-in": "1MiB"}));
+    let upid = world.begin(json!({"rate-in": "1MiB", "burst-in": "1MiB"}));
     // What has arrived is noted; the first archive is enough.
     let noted = || {
         let folder = fs::read_dir(world.here.root.join("var/lib/proxmox-backup/sync"));

@@ -196,8 +196,13 @@ fn a_file_system_that_hangs_stops_nobody_else_and_its_tasks_end() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(said.contains(reason), "{said}");
-    let tasks = world.api.get("nodes/localhost/tasks?running=1").unwrap();
-    assert_eq!(tasks, json!([]));
+    // its task ends a moment after the client was told
+    world
+        .api
+        .wait("nodes/localhost/tasks?running=1", |tasks| {
+            *tasks == json!([])
+        })
+        .unwrap();
     world.back_up("store1", "still").unwrap();
 
     world.faults.set(Fault::None);

@@ -317,7 +317,9 @@ type Scenario = (&'static str, &'static str, fn(&str, &str) -> bool);
 
 fn in_team_b(name: &str, text: &str) -> bool {
     let job = name.starts_with("prune.cfg#") || name.starts_with("verification.cfg#");
-    name.starts_with("srv/fixture/store1/ns/team-b/")
+    let lock = name.strip_prefix(RETENTION_LOCKS);
+    lock.is_some_and(|namespace| namespace.starts_with("#team-b"))
+        || name.starts_with("srv/fixture/store1/ns/team-b/")
         || job && text.contains("store store1") && text.contains("ns team-b")
 }
 

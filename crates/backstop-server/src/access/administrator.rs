@@ -12,8 +12,8 @@ use crate::config::{ConfigError, ConfigStore, EditError, FileClass, SectionFile}
 
 /// The file that holds the first administrator's password until somebody removes it.
 pub const INITIAL_PASSWORD_FILE: &str = "initial-password";
-/// Letters and digits that are not mistaken for each other.
-const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz23456789-";
+/// Letters and digits that are not mistaken for each other, and one sign that no command line takes for an option.
+const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz23456789_";
 /// 20 characters of 5 bits each.
 const LENGTH: usize = 20;
 

@@ -24,6 +24,9 @@ use super::log::{TaskLog, path_of, read_status};
 use super::process::{is_alive, next_task_id, this_process};
 use super::worker::{TaskContext, TaskFailure};
 
+/// How long after the last task everything that it used is free.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// What a new task is called.
 #[derive(Debug, Clone)]
 pub struct TaskSpec {
@@ -255,7 +258,7 @@ impl TaskRegistry {
             running.is_empty()
         };
         if idle {
-            crate::memory::give_back();
+            self.give_memory_back();
         }
         if let Err(err) = self.inner.list.update(None, &|upid| self.is_running(upid)) {
             tracing::error!(upid = %context.upid(), %err, "unable to note the end of a task in the task list");
@@ -263,6 +266,20 @@ impl TaskRegistry {
         self.inner
             .count
             .send_modify(|count| *count = count.saturating_sub(1));
+    }
+
+    /// Now, and once more when the connections of the last task have had time to go.
+    fn give_memory_back(&self) {
+        crate::memory::give_back();
+        let this = self.clone();
+        self.inner.runtime.spawn(async move {
+            tokio::time::sleep(SETTLING).await;
+            if this.inner.running.lock().is_empty()
+                && let Err(err) = tokio::task::spawn_blocking(crate::memory::give_back).await
+            {
+                tracing::error!(%err, "unable to give memory back");
+            }
+        });
     }
 
     /// Whether a task runs, here or in another process of this host.

@@ -24,11 +24,12 @@ const OWN_GROUP: &str = "srv/fixture/store1/ns/team-c/host/owned/";
 
 const RETENTION_LOCKS: &str = "srv/fixture/store1/.backstop-retention-lock.json";
 /// Files that hold an entry for each of several things.
-const JSON_FILES: [&str; 5] = [
+const JSON_FILES: [&str; 6] = [
     "shadow.json",
     "token.shadow",
     "tfa.json",
     "backstop-append-only.json",
+    "backstop-revocations.json",
     RETENTION_LOCKS,
 ];
 
@@ -270,7 +271,7 @@ fn is_own(name: &str) -> bool {
         }
         Some(("token.shadow" | "backstop-append-only.json", id)) => own_token(id),
         Some(("shadow.json", user)) => user == "mallory",
-        Some(("tfa.json", user)) => user == ATTACKER,
+        Some(("tfa.json" | "backstop-revocations.json", user)) => user == ATTACKER,
         Some(("acl.cfg", rule)) => own_token(rule),
         _ => false,
     }

@@ -22,6 +22,7 @@ use crate::dir_listing;
 use crate::error::{DatastoreError, Result};
 use crate::lock_file::{FileLock, LockMode};
 use crate::manifest_file::check_identity;
+use crate::retention_lock::permit::OverwritingPermit;
 use crate::snapshot::parse_index;
 use crate::snapshot_writer::settle;
 
@@ -36,6 +37,8 @@ pub struct SnapshotImport {
     lock: Option<FileLock>,
     /// Whether nothing was here before, and nothing is complete yet.
     removable: bool,
+    /// The manifest of the finished snapshot that was here before; what it names may be repaired, even under a lock.
+    before: Option<Manifest>,
 }
 
 impl Datastore {
@@ -67,7 +70,7 @@ impl Datastore {
                 ));
             }
         };
-        Ok(SnapshotImport {
+        let mut import = SnapshotImport {
             datastore: Arc::clone(self),
             namespace: namespace.clone(),
             snapshot: snapshot.clone(),
@@ -75,7 +78,15 @@ impl Datastore {
             filesystem,
             lock: Some(lock),
             removable,
-        })
+            before: None,
+        };
+        // A manifest that cannot be read any more holds nothing that could be lost.
+        import.before = match import.manifest() {
+            _ if removable => None,
+            Err(DatastoreError::Damaged { .. }) => None,
+            manifest => manifest?,
+        };
+        Ok(import)
     }
 
     /// The digests of all chunks of a finished snapshot; none if its verification failed.
@@ -137,7 +148,29 @@ pub fn check_file(
     Ok(index)
 }
 
+/// Whether a file is what the manifest that was here says, or the log of a client, which comes once.
+fn is_repair(before: &Manifest, name: &ArchiveName, raw: &[u8]) -> bool {
+    name.as_str() == ArchiveName::CLIENT_LOG
+        || before
+            .file(name.as_str())
+            .is_some_and(|entry| check_file(name, raw, entry).is_ok())
+}
+
+/// Whether two manifests tell of the same backup, whatever was noted of it since.
+fn is_same_backup(before: &Manifest, manifest: &Manifest) -> bool {
+    let key = |manifest: &Manifest| manifest.unprotected.get("key-fingerprint").cloned();
+    before.files == manifest.files
+        && before.signature == manifest.signature
+        && key(before) == key(manifest)
+}
+
 impl SnapshotImport {
+    /// Asks whether what was here may get other content.
+    fn permit_overwriting(&self) -> Result<OverwritingPermit<'_>> {
+        self.datastore
+            .permit_overwriting(&self.namespace, &self.snapshot)
+    }
+
     /// Whether nothing was here before.
     pub fn is_new(&self) -> bool {
         self.removable
@@ -190,6 +223,10 @@ impl SnapshotImport {
                 reason: "the manifest comes last".into(),
             });
         }
+        let _unlocked = match &self.before {
+            Some(before) if !is_repair(before, name, raw) => Some(self.permit_overwriting()?),
+            _ => None,
+        };
         let mut file = AtomicFile::create_as(&path, path.with_extension("tmp"))?;
         file.write(raw)?;
         file.commit(self.datastore.tuning().sync_level == SyncLevel::File)
@@ -205,6 +242,10 @@ impl SnapshotImport {
             path: self.path.join(ArchiveName::MANIFEST),
             reason,
         })?;
+        let unlocked = match &self.before {
+            Some(before) if !is_same_backup(before, manifest) => Some(self.permit_overwriting()?),
+            _ => None,
+        };
         settle(
             &self.datastore,
             &self.filesystem,
@@ -212,6 +253,7 @@ impl SnapshotImport {
             &self.snapshot,
             manifest,
         )?;
+        drop(unlocked);
         self.removable = false;
         let is_known = |name: &str| {
             name == ArchiveName::MANIFEST

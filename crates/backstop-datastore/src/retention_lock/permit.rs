@@ -25,6 +25,11 @@ pub(crate) struct MovePermit<'a> {
     _hold: Hold<'a>,
 }
 
+/// Permits to give a finished snapshot other content.
+pub(crate) struct OverwritingPermit<'a> {
+    _hold: Hold<'a>,
+}
+
 /// Permits to remove everything.
 pub(crate) struct DestructionPermit<'a> {
     _hold: Hold<'a>,
@@ -107,6 +112,24 @@ impl Datastore {
             }))?;
         }
         Ok(())
+    }
+
+    /// Asks whether a finished snapshot may get other content.
+    ///
+    /// # Errors
+    /// It is locked, or the locks cannot be read.
+    pub(crate) fn permit_overwriting(
+        &self,
+        namespace: &Namespace,
+        snapshot: &Snapshot,
+    ) -> Result<OverwritingPermit<'_>> {
+        let hold = self.retention_lock().hold()?;
+        let locked = self.retention_locked(namespace, snapshot)?;
+        refuse(locked.map(|locked| RetentionLocked {
+            attempt: Attempt::Overwriting,
+            ..locked
+        }))?;
+        Ok(OverwritingPermit { _hold: hold })
     }
 
     /// Asks whether all data of the datastore may be removed.

@@ -83,6 +83,8 @@ pub enum Attempt {
         /// To this namespace.
         to: Namespace,
     },
+    /// It would have got other content.
+    Overwriting,
 }
 
 /// A snapshot cannot be removed yet.
@@ -120,6 +122,7 @@ impl fmt::Display for RetentionLocked {
         )?;
         match &self.attempt {
             Attempt::Removal => f.write_str("; nobody can remove it before, whatever the role")?,
+            Attempt::Overwriting => f.write_str("; it cannot be replaced by other content")?,
             Attempt::Move { to } => write!(
                 f,
                 "; it cannot be moved to {}, where it would not be locked as long",

@@ -109,3 +109,57 @@ fn the_chunks_of_a_snapshot_whose_verification_failed_prove_nothing() {
     let digests = test.store.chunk_digests(&ROOT, &snapshot).unwrap();
     assert!(!digests.contains(&Digest::of(b"one")));
 }
+
+#[test]
+fn a_locked_snapshot_is_repaired_but_gets_no_other_content() {
+    let test = TestStore::empty();
+    let snapshot = snapshot();
+    let group = test
+        .store
+        .create_group_locked(&ROOT, &snapshot.group, &AuthId::root());
+    let _group = group.unwrap();
+    let encoded = |text: &[u8]| DataBlob::encode(text, None, false).unwrap();
+    let (good, bad) = (encoded(b"text"), encoded(b"rubbish"));
+    let name: ArchiveName = "etc.conf.blob".parse().unwrap();
+    let mut manifest = manifest(&snapshot, Digest::of(b""), 0);
+    manifest.files = vec![entry(good.raw())];
+    let import = || test.store.import_snapshot(&ROOT, &snapshot).unwrap();
+    let mut first = import();
+    first.store_file(&name, good.raw()).unwrap();
+    first.finish(&manifest).unwrap();
+    drop(first);
+    let lock = test.store.retention_lock();
+    lock.set(&ROOT, 30, None, "root@pam").unwrap();
+
+    let mut again = import();
+    let error = again.store_file(&name, bad.raw()).unwrap_err();
+    assert!(
+        matches!(error, DatastoreError::RetentionLocked(_)),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with("it cannot be replaced by other content"),
+        "{error}"
+    );
+    again
+        .store_file(&"new.blob".parse().unwrap(), good.raw())
+        .unwrap_err();
+    let mut other = manifest.clone();
+    other.files = vec![entry(bad.raw())];
+    again.finish(&other).unwrap_err();
+    other = manifest.clone();
+    other.signature = Some("00".repeat(32));
+    again.finish(&other).unwrap_err();
+
+    // damage is repaired, and what was noted may change
+    std::fs::write(again.path.join("etc.conf.blob"), b"damaged").unwrap();
+    again.store_file(&name, good.raw()).unwrap();
+    let mut noted = manifest.clone();
+    noted.set_notes("repaired");
+    again.finish(&noted).unwrap();
+    assert!(again.has(&name, &manifest.files[0]).unwrap());
+    drop(again);
+    assert!(test.store.is_finished(&ROOT, &snapshot));
+}

@@ -415,7 +415,8 @@ mod tests {
             tokio_rustls::TlsConnector::from(crate::tls::tests::accept_any_certificate());
         let name = "localhost".try_into().unwrap();
         let mut stream = connector.connect(name, stream).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
+        // A server that has heard enough answers and closes before all is sent, so this may fail.
+        let _ = stream.write_all(head.as_bytes()).await;
         rest(&mut stream).await
     }
 

@@ -40,6 +40,9 @@ const NAME: usize = 20;
 /// when it cannot be read, or the snapshot is unfinished.
 pub type Summarise<'a> = dyn Fn(&SnapshotInfo, Option<(&Manifest, u64)>) -> String + Sync + 'a;
 
+/// Shows the group with a number of the list, given the texts of its snapshots, newest first.
+pub type Show<'a, T> = dyn Fn(usize, &mut dyn Iterator<Item = &str>) -> T + Sync + 'a;
+
 /// Identity and times of a file or directory, mixed with a number that nobody knows; `None` when it does not exist or changed
 /// too recently to be sure.
 type Stamp = Option<u64>;
@@ -91,18 +94,20 @@ impl Default for Summaries {
 }
 
 impl Datastore {
-    /// For each group the summaries of its snapshots, newest first. A group or snapshot that vanished meanwhile is left out.
+    /// What `show` makes of each group, given the summaries of its snapshots; on several threads. A snapshot that vanished
+    /// meanwhile is left out; a group that did has none.
     ///
     /// What `summarise` makes is remembered, so it must depend on its arguments alone and be the same function in all calls.
     ///
     /// # Errors
     /// The disk fails.
-    pub fn summaries(
+    pub fn summaries<T: Send>(
         &self,
         namespace: &Namespace,
         groups: &[BackupGroup],
         summarise: &Summarise,
-    ) -> Result<Vec<Vec<Arc<str>>>> {
+        show: &Show<T>,
+    ) -> Result<Vec<T>> {
         self.check_present()?;
         let listing = {
             let mut known = self.summaries.groups.lock();
@@ -115,15 +120,17 @@ impl Datastore {
             Vec::new,
             |found, number| {
                 if let Some(group) = groups.get(number) {
-                    let texts = self.group_summaries(namespace, group, summarise, listing)?;
-                    found.push((number, texts));
+                    let summaries = self.group_summaries(namespace, group, summarise, listing)?;
+                    let summaries = summaries.iter().flat_map(|group| &group.summaries);
+                    let shown = show(number, &mut summaries.map(|summary| &*summary.text));
+                    found.push((number, shown));
                 }
                 Ok(())
             },
         )?;
         let mut all: Vec<_> = parts.into_iter().flatten().collect();
         all.sort_unstable_by_key(|(number, _)| *number);
-        Ok(all.into_iter().map(|(_, texts)| texts).collect())
+        Ok(all.into_iter().map(|(_, shown)| shown).collect())
     }
 
     /// Forgets all summaries, which frees their memory.
@@ -133,19 +140,20 @@ impl Datastore {
         known.bytes = 0;
     }
 
+    /// `None`: the group vanished.
     fn group_summaries(
         &self,
         namespace: &Namespace,
         group: &BackupGroup,
         summarise: &Summarise,
         listing: u64,
-    ) -> Result<Vec<Arc<str>>> {
+    ) -> Result<Option<Arc<Group>>> {
         let path = self.group_path(namespace, group);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
             Err(Errno::NOENT) => {
                 self.summaries.remember(path, None, listing);
-                return Ok(Vec::new());
+                return Ok(None);
             }
             other => other.map_err(DatastoreError::sys("list", &path))?,
         };
@@ -160,7 +168,7 @@ impl Datastore {
         if let Some(current) = known.as_ref().filter(is_current)
             && look.are_unchanged(&current.summaries)?
         {
-            return Ok(current.texts());
+            return Ok(known);
         }
         let times = match known.as_ref().filter(is_current) {
             Some(current) => current
@@ -204,9 +212,9 @@ impl Datastore {
             bytes: texts + summaries.len() * OVERHEAD,
             summaries,
         });
-        let texts = group.texts();
-        self.summaries.remember(path, Some(group), listing);
-        Ok(texts)
+        self.summaries
+            .remember(path, Some(Arc::clone(&group)), listing);
+        Ok(Some(group))
     }
 
     /// Reads a snapshot. `None`: it vanished.
@@ -236,13 +244,6 @@ impl Datastore {
         let manifest = manifest.as_ref().map(|(manifest, size)| (manifest, *size));
         summary.text = summarise(&info, manifest).into();
         Ok(Some(summary))
-    }
-}
-
-impl Group {
-    fn texts(&self) -> Vec<Arc<str>> {
-        let texts = self.summaries.iter();
-        texts.map(|summary| Arc::clone(&summary.text)).collect()
     }
 }
 

@@ -125,12 +125,12 @@ fn backups_that_wait_for_a_hanging_disk_do_not_hold_up_the_api() {
     }
 }
 
-/// Resident memory of a process in MiB.
-fn resident(pid: u32) -> u64 {
+/// Memory in MiB that a process has for itself alone: without the pages of its program, which belong to the page cache.
+fn held(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix("RssAnon:"))
         .unwrap();
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     kib >> 10
@@ -167,11 +167,11 @@ fn a_server_gives_the_memory_of_its_backups_back() {
     }
     // the last task may still be ending
     let deadline = Instant::now() + Duration::from_secs(60);
-    while resident(server.pid()) >= 64 {
+    while held(server.pid()) >= 64 {
         assert!(
             Instant::now() < deadline,
             "{} MiB are still held",
-            resident(server.pid())
+            held(server.pid())
         );
         std::thread::yield_now();
     }

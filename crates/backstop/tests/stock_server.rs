@@ -205,11 +205,16 @@ fn our_client_lists_prunes_and_manages_a_stock_server() {
             .args(&arguments)
             .output()
             .unwrap();
-        assert_eq!(
-            succeeded(&ours).unwrap(),
-            succeeded(&theirs).unwrap(),
-            "{arguments:?}"
-        );
+        let [ours, theirs] = [ours, theirs].map(|output| {
+            let text = succeeded(&output).unwrap();
+            if arguments[0] == "status" {
+                // others use the same disk, so the figures may differ between the two calls
+                text.replace(|character: char| character.is_ascii_digit(), "")
+            } else {
+                text
+            }
+        });
+        assert_eq!(ours, theirs, "{arguments:?}");
     }
     assert!(
         world

@@ -42,20 +42,25 @@ impl Lister {
     /// Each snapshot as "day files notes", newest first.
     fn list(&self) -> Vec<String> {
         let groups = [self.group.clone()];
-        let texts = self
+        let texts: Vec<Vec<String>> = self
             .test
             .store
-            .summaries(&ROOT, &groups, &|info, manifest| {
-                self.read.fetch_add(1, Ordering::Relaxed);
-                let day = info.snapshot.time.to_string()[8..10].to_owned();
-                let notes = manifest.and_then(|(manifest, _)| manifest.notes().lines().next());
-                let protected = if info.protected { " protected" } else { "" };
-                format!(
-                    "{day} {}{protected} {}",
-                    info.files.len(),
-                    notes.unwrap_or_default()
-                )
-            })
+            .summaries(
+                &ROOT,
+                &groups,
+                &|info, manifest| {
+                    self.read.fetch_add(1, Ordering::Relaxed);
+                    let day = info.snapshot.time.to_string()[8..10].to_owned();
+                    let notes = manifest.and_then(|(manifest, _)| manifest.notes().lines().next());
+                    let protected = if info.protected { " protected" } else { "" };
+                    format!(
+                        "{day} {}{protected} {}",
+                        info.files.len(),
+                        notes.unwrap_or_default()
+                    )
+                },
+                &|_, texts| texts.map(str::to_owned).collect(),
+            )
             .unwrap();
         texts[0]
             .iter()

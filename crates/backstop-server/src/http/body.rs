@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 
 use super::error::ApiError;
@@ -33,6 +33,41 @@ pub fn full(content: impl Into<Bytes>) -> Body {
     Full::new(content.into())
         .map_err(|never| match never {})
         .boxed_unsync()
+}
+
+/// A body that is already in memory in several parts, which are sent one after the other.
+pub fn parts(parts: Vec<Bytes>) -> Body {
+    let left = parts.iter().map(|part| part.len() as u64).sum();
+    let parts = parts.into_iter();
+    PartsBody { parts, left }.boxed_unsync()
+}
+
+struct PartsBody {
+    parts: std::vec::IntoIter<Bytes>,
+    /// Bytes that are still to come; told in advance, so that the client sees when an answer is cut short.
+    left: u64,
+}
+
+impl hyper::body::Body for PartsBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let next = self.parts.find(|part| !part.is_empty());
+        self.left -= next.as_ref().map_or(0, |part| part.len() as u64);
+        Poll::Ready(next.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }
 
 /// The sending half of a streamed body: bytes, or the error that ends it.

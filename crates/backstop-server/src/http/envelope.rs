@@ -18,6 +18,8 @@ pub enum OutputFormat {
     Extjs,
 }
 
+/// Parts of an answer below this number of bytes are put together.
+const SMALL: usize = 16 << 10;
 const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
 
 impl OutputFormat {
@@ -42,7 +44,7 @@ impl OutputFormat {
                     attributes.insert("success".into(), Value::Bool(true));
                     attributes.insert("status".into(), json!(200));
                 }
-                respond(StatusCode::OK, envelope(&json, &attributes))
+                respond(StatusCode::OK, envelope(json, &attributes))
             }
         }
     }
@@ -50,7 +52,7 @@ impl OutputFormat {
     /// Renders an error.
     pub fn error(self, err: &ApiError) -> Response<Body> {
         match self {
-            Self::Json => respond(err.status(), err.to_string()),
+            Self::Json => respond(err.status(), body::full(err.to_string())),
             Self::Extjs => {
                 let errors: Map<String, Value> = err
                     .parameter_errors()
@@ -68,7 +70,7 @@ impl OutputFormat {
                     "status": err.status().as_u16(),
                     "success": false,
                 });
-                respond(StatusCode::OK, body.to_string())
+                respond(StatusCode::OK, body::full(body.to_string()))
             }
         }
     }
@@ -81,20 +83,39 @@ pub fn plain_error(err: &ApiError) -> Response<Body> {
     response
 }
 
-fn envelope(data: &[u8], attributes: &Map<String, Value>) -> Vec<u8> {
-    let mut text = Vec::with_capacity(data.len() + 64);
-    text.extend_from_slice(b"{\"data\":");
-    text.extend_from_slice(data);
+fn envelope(data: Vec<Bytes>, attributes: &Map<String, Value>) -> Body {
+    let mut end = String::new();
     for (name, value) in attributes {
-        let member = format!(",{}:{value}", Value::String(name.clone()));
-        text.extend_from_slice(member.as_bytes());
+        end.push_str(&format!(",{}:{value}", Value::String(name.clone())));
     }
-    text.push(b'}');
-    text
+    end.push('}');
+    let mut parts = vec![Bytes::from_static(b"{\"data\":")];
+    parts.extend(data);
+    parts.push(end.into());
+    body::parts(joined(parts))
 }
 
-fn respond(status: StatusCode, content: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(body::full(content));
+/// Puts small neighbours together, so that few pieces are sent.
+fn joined(parts: Vec<Bytes>) -> Vec<Bytes> {
+    let mut all = Vec::new();
+    let mut small = Vec::new();
+    for part in parts {
+        if part.len() < SMALL {
+            small.extend_from_slice(&part);
+        }
+        if part.len() >= SMALL || small.len() >= SMALL {
+            all.push(std::mem::take(&mut small).into());
+        }
+        if part.len() >= SMALL {
+            all.push(part);
+        }
+    }
+    all.push(small.into());
+    all
+}
+
+fn respond(status: StatusCode, content: Body) -> Response<Body> {
+    let mut response = Response::new(content);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
@@ -134,6 +155,23 @@ mod tests {
             text(OutputFormat::Extjs.success(reply)).await,
             r#"{"data":null,"digest":"00","status":200,"success":true}"#
         );
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_parts_arrives_whole_in_few_pieces_with_its_length_told() {
+        let sizes = [0, 1, SMALL, 3, SMALL - 1, SMALL - 1, 5 * SMALL, 7, 0];
+        let parts: Vec<Bytes> = (sizes.iter().zip(b'a'..))
+            .map(|(size, letter)| vec![letter; *size].into())
+            .collect();
+        let whole = parts.concat();
+        let pieces = joined(parts.clone());
+        assert_eq!(pieces.concat(), whole);
+        assert!(pieces.len() <= 8, "{}", pieces.len());
+        let body = OutputFormat::Json.success(Reply::json(parts)).into_body();
+        let told = hyper::body::Body::size_hint(&body).exact();
+        let got = body.collect().await.unwrap().to_bytes();
+        assert_eq!(told, Some(got.len() as u64));
+        assert_eq!(got, [b"{\"data\":", &*whole, b"}"].concat());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! What a handler answers with.
 
+use bytes::Bytes;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,8 +13,8 @@ use super::error::ApiError;
 pub enum Reply {
     /// Goes into the `{"data": …}` envelope of the output format that the caller chose.
     Data {
-        /// The result, already serialised as JSON.
-        json: Vec<u8>,
+        /// The result, already serialised as JSON: its parts, one after the other.
+        json: Vec<Bytes>,
         /// Members beside `data`, such as `digest` and `total`.
         attributes: Map<String, Value>,
     },
@@ -27,11 +28,11 @@ impl Reply {
     /// # Errors
     /// When the value cannot be written as JSON, such as a map whose keys are not strings.
     pub fn data<T: Serialize + ?Sized>(value: &T) -> Result<Self, ApiError> {
-        Ok(Self::json(serde_json::to_vec(value)?))
+        Ok(Self::json(vec![serde_json::to_vec(value)?.into()]))
     }
 
-    /// A result that is JSON already.
-    pub fn json(json: Vec<u8>) -> Self {
+    /// A result that is JSON already, in parts that are sent one after the other without being copied.
+    pub fn json(json: Vec<Bytes>) -> Self {
         Self::Data {
             json,
             attributes: Map::new(),
@@ -40,7 +41,7 @@ impl Reply {
 
     /// No result: `"data": null`.
     pub fn null() -> Self {
-        Self::json(b"null".to_vec())
+        Self::json(vec![Bytes::from_static(b"null")])
     }
 
     /// The status that it is sent with.

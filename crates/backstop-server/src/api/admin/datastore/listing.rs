@@ -8,6 +8,7 @@ use backstop_types::record::{
 };
 use backstop_types::schema::Property;
 use backstop_types::{AuthId, BackupGroup, BackupTime, Namespace, Operation, Privileges};
+use bytes::Bytes;
 
 use super::parameters::{
     GROUP_ID, NS, SNAPSHOT_TIME, SOME_ID, SOME_TYPE, STORE, TYPE, namespace, snapshot, some_id,
@@ -175,33 +176,51 @@ fn snapshots(context: &RequestContext, params: &Params) -> Result<Reply, ApiErro
             owners.push(owner);
         }
     }
-    let summaries = datastore.summaries(&ns, &groups, &|info, manifest| {
-        serde_json::to_string(&snapshot_item(info, manifest)).unwrap_or_default()
-    })?;
     let lock = datastore.retention_lock().in_namespace(&ns)?;
-    let length: usize = summaries.iter().flatten().map(|item| item.len() + 64).sum();
-    let mut json = Vec::with_capacity(length);
-    json.push(b'[');
-    for ((items, owner), group) in summaries.iter().zip(owners).zip(&groups) {
-        let owner = serde_json::to_string(&owner)?;
-        // each is an object, which the owner completes: it can change without a trace in the snapshot's directory
-        for item in items.iter().filter_map(|item| item.strip_suffix('}')) {
-            if json.len() > 1 {
-                json.push(b',');
-            }
-            json.extend_from_slice(item.as_bytes());
-            json.extend_from_slice(b",\"owner\":");
-            json.extend_from_slice(owner.as_bytes());
-            if let Some(lock) = &lock
-                && let Some(until) = locked_until(lock, group, item)?
-            {
-                json.extend_from_slice(format!(",\"locked-until\":{until}").as_bytes());
-            }
-            json.push(b'}');
-        }
+    let summarise = |info: &SnapshotInfo, manifest: Option<(&Manifest, u64)>| {
+        serde_json::to_string(&snapshot_item(info, manifest)).unwrap_or_default()
+    };
+    let parts = datastore.summaries(&ns, &groups, &summarise, &|number, items| match (
+        groups.get(number),
+        owners.get(number),
+    ) {
+        (Some(group), Some(owner)) => group_items(group, owner, lock.as_ref(), items),
+        _ => Ok(Bytes::new()),
+    })?;
+    let mut json = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+    json.retain(|part| !part.is_empty());
+    if let Some(first) = json.first_mut() {
+        // the comma before the first item
+        *first = first.slice(1..);
     }
-    json.push(b']');
+    json.insert(0, Bytes::from_static(b"["));
+    json.push(Bytes::from_static(b"]"));
     Ok(Reply::json(json))
+}
+
+/// The items of a group's snapshots, each after a comma.
+fn group_items(
+    group: &BackupGroup,
+    owner: &AuthId,
+    lock: Option<&NamespaceLock>,
+    items: &mut dyn Iterator<Item = &str>,
+) -> Result<Bytes, ApiError> {
+    let owner = serde_json::to_string(owner)?;
+    let mut json = Vec::new();
+    // each is an object, which the owner completes: it can change without a trace in the snapshot's directory
+    for item in items.filter_map(|item| item.strip_suffix('}')) {
+        json.push(b',');
+        json.extend_from_slice(item.as_bytes());
+        json.extend_from_slice(b",\"owner\":");
+        json.extend_from_slice(owner.as_bytes());
+        if let Some(lock) = lock
+            && let Some(until) = locked_until(lock, group, item)?
+        {
+            json.extend_from_slice(format!(",\"locked-until\":{until}").as_bytes());
+        }
+        json.push(b'}');
+    }
+    Ok(json.into())
 }
 
 /// Until when a retention lock keeps a snapshot, given the begin of its object: the time moves on without a trace in the

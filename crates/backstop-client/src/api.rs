@@ -70,12 +70,21 @@ impl DatastoreApi {
         self.client.get(&self.path("groups"), params).await
     }
 
-    /// Removes a group with all its snapshots.
+    /// Removes a group with all its snapshots. Servers from 3.2.11 on know `error_on_protected`, whether protected snapshots
+    /// are an error.
     ///
     /// # Errors
     /// See [`Self::groups`].
-    pub async fn forget_group(&self, namespace: &Namespace, group: &BackupGroup) -> Result<Value> {
-        let params = Value::Object(group_params(namespace, group));
+    pub async fn forget_group(
+        &self,
+        namespace: &Namespace,
+        group: &BackupGroup,
+        error_on_protected: Option<bool>,
+    ) -> Result<Value> {
+        let params = with(
+            group_params(namespace, group),
+            json!({"error-on-protected": error_on_protected}),
+        );
         self.client.delete(&self.path("groups"), params).await
     }
 

@@ -5,6 +5,7 @@
 //! cannot be read whole is not written.
 
 pub mod datastore;
+pub mod encryption_keys;
 mod error;
 mod file;
 pub mod jobs;

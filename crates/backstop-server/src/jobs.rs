@@ -4,6 +4,7 @@
 //! in a state file of stock form, and a lock beside it keeps a job from running twice at the same time, in whichever
 //! process.
 
+mod mount;
 mod runner;
 mod scheduler;
 mod state;
@@ -12,6 +13,7 @@ mod timer;
 
 use std::fmt;
 
+pub use mount::start_after_mount;
 pub use runner::{StartError, start, start_realm_sync};
 pub use state::{JobLock, JobResult, JobState, JobStateError, JobStates};
 pub use status::JobStatus;

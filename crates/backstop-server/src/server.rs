@@ -19,7 +19,7 @@ use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
-use crate::jobs::{JobStates, Timer};
+use crate::jobs::{self, JobStates, Timer};
 use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
 use crate::metrics::{History, Sampler};
@@ -354,6 +354,23 @@ pub async fn run_inheriting(
     run_with(options, api::endpoints(), inherited).await
 }
 
+/// Watches the datastores; if jobs run by themselves here, a mount starts those that wait for it.
+fn watch_datastores(server: &Arc<Server>, schedules: bool) -> io::Result<Watcher> {
+    let own = Arc::downgrade(server);
+    let control = server.runtimes.control.clone();
+    Watcher::start(server.datastores.clone(), move |datastore| {
+        let Some(server) = own.upgrade().filter(|_| schedules) else {
+            return;
+        };
+        let datastore = datastore.clone();
+        control.spawn_blocking(move || {
+            if let Err(err) = jobs::start_after_mount(&server, &datastore) {
+                tracing::error!(store = %datastore, %err, "unable to start the sync jobs of a mounted datastore");
+            }
+        });
+    })
+}
+
 /// Starts a server that serves these endpoints.
 async fn run_with(
     options: ServerOptions,
@@ -374,7 +391,7 @@ async fn run_with(
         server,
         administrator,
     } = prepared.map_err(io::Error::other)??;
-    let watcher = Watcher::start(server.datastores.clone())?;
+    let watcher = watch_datastores(&server, schedules)?;
     let sampler = Sampler::start(
         server.datastores.clone(),
         Arc::clone(&server.metrics),

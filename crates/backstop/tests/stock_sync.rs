@@ -1,4 +1,4 @@
-//! Sync with a stock server: we pull from it, and it pulls from us.
+//! Sync with a stock server, in all four pairings: each pulls from the other, and each pushes to the other.
 //!
 //! Runs where `BACKSTOP_STOCK_BIN` names a folder with the stock programs, as root.
 
@@ -51,6 +51,65 @@ impl World {
         succeeded(&command.args(arguments).output().unwrap()).unwrap()
     }
 
+    /// Makes the stock server known to ours, as `stock`.
+    fn add_stock_as_remote(&self) {
+        let remote = ["remote", "create", "stock", "--host", "127.0.0.1"];
+        let account = ["--auth-id", "admin@pbs", "--password", PASSWORD];
+        let pin = ["--fingerprint", &self.stock.fingerprint];
+        let words = [&remote[..], &account, &pin].concat();
+        self.ours.ok("manager", &words).unwrap();
+    }
+
+    /// Makes ours known to the stock server, as `ours`.
+    fn add_ours_as_remote(&self) {
+        let port = self.ours.address.port().to_string();
+        let remote = ["remote", "create", "ours", "--host", "127.0.0.1"];
+        let account = ["--auth-id", "admin@pbs", "--password", &self.ours.password];
+        let pin = ["--port", &port, "--fingerprint", &self.ours.fingerprint];
+        let words = [&remote[..], &account, &pin].concat();
+        self.stock("proxmox-backup-manager", &words);
+    }
+
+    /// Makes a key file of the client.
+    fn key(&self, name: &str) -> String {
+        let key = self.path(name);
+        let words = ["key", "create", text(&key), "--kdf", "none"];
+        self.stock("proxmox-backup-client", &words);
+        text(&key).to_owned()
+    }
+
+    /// Restores the tree and the image of a snapshot with the stock client, and compares them.
+    fn stock_restores(&self, target: &str, snapshot: &str, options: &[&str]) {
+        let image = self.path("image");
+        for (archive, path) in [("root.pxar", &self.path(target)), ("drive.img", &image)] {
+            let words = ["restore", snapshot, archive, text(path)];
+            self.stock("proxmox-backup-client", &[&words[..], options].concat());
+        }
+        self.assert_same("source", target);
+        assert!(fs::read(&image).unwrap() == fs::read(self.path("disk")).unwrap());
+        fs::remove_file(&image).unwrap();
+    }
+
+    /// The same, from a datastore of our server.
+    fn stock_restores_from_ours(&self, store: &str, target: &str, options: &[&str]) {
+        let port = self.ours.address.port();
+        let repository = format!("admin@pbs@127.0.0.1:{port}:{store}");
+        let image = self.path("image");
+        for (archive, path) in [("root.pxar", &self.path(target)), ("drive.img", &image)] {
+            let mut command = self.stock.stock_command("proxmox-backup-client");
+            command
+                .env("PBS_REPOSITORY", &repository)
+                .env("PBS_PASSWORD", &self.ours.password)
+                .env("PBS_FINGERPRINT", &self.ours.fingerprint)
+                .args(["restore", "host/x", archive, text(path)])
+                .args(options);
+            succeeded(&command.output().unwrap()).unwrap();
+        }
+        self.assert_same("source", target);
+        assert!(fs::read(&image).unwrap() == fs::read(self.path("disk")).unwrap());
+        fs::remove_file(&image).unwrap();
+    }
+
     fn assert_same(&self, one: &str, other: &str) {
         let aspects = Aspects {
             ownership: true,
@@ -87,9 +146,8 @@ fn text(path: &Path) -> &str {
 fn we_pull_what_stock_clients_backed_up_to_a_stock_server() {
     let Some(world) = World::new() else { return };
     let sources = world.sources();
-    let key = world.path("key.json");
+    let key = world.key("key.json");
     let client = "proxmox-backup-client";
-    world.stock(client, &["key", "create", text(&key), "--kdf", "none"]);
     world.stock(client, &["namespace", "create", "team"]);
     let plain = ["--backup-id", "x", "--backup-time", "1700000001"];
     world.stock(client, &words(&sources, &plain));
@@ -102,26 +160,11 @@ fn we_pull_what_stock_clients_backed_up_to_a_stock_server() {
         "team",
     ];
     world.stock(client, &words(&sources, &later));
-    let sealed = ["--backup-id", "sealed", "--keyfile", text(&key)];
+    let sealed = ["--backup-id", "sealed", "--keyfile", &key];
     world.stock(client, &words(&sources, &sealed));
 
-    let remote = [
-        "remote",
-        "create",
-        "stock",
-        "--host",
-        "127.0.0.1",
-        "--auth-id",
-        "admin@pbs",
-    ];
-    let secret = [
-        "--password",
-        PASSWORD,
-        "--fingerprint",
-        &world.stock.fingerprint,
-    ];
+    world.add_stock_as_remote();
     let ours = |arguments: &[&str]| world.ours.ok("manager", arguments).unwrap();
-    ours(&[&remote[..], &secret].concat());
     let pull = ["pull", "stock", "store1", "store1", "--worker-threads", "2"];
     let log = ours(&pull);
     assert!(log.contains("Created namespace team"), "{log}");
@@ -135,7 +178,7 @@ fn we_pull_what_stock_clients_backed_up_to_a_stock_server() {
     for (snapshot, options) in [
         ("host/x", &["--ns", ""][..]),
         ("host/x", &["--ns", "team"]),
-        ("host/sealed", &["--keyfile", text(&key)]),
+        ("host/sealed", &["--keyfile", &key]),
     ] {
         let target = format!("target{}", options.concat().replace('/', "-"));
         let image = world.path("image");
@@ -184,19 +227,7 @@ fn a_stock_server_pulls_from_ours_and_its_client_restores() {
         world.ours.ok("client", &words(&sources, options)).unwrap();
     }
     let manager = "proxmox-backup-manager";
-    let port = world.ours.address.port().to_string();
-    let remote = [
-        "remote",
-        "create",
-        "ours",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        &port,
-    ];
-    let account = ["--auth-id", "admin@pbs", "--password", &world.ours.password];
-    let pin = ["--fingerprint", &world.ours.fingerprint];
-    world.stock(manager, &[&remote[..], &account, &pin].concat());
+    world.add_ours_as_remote();
     world.stock(manager, &["pull", "ours", "store1", "store1"]);
     // Nothing is left to do, and the group is locked by nobody.
     world.stock(manager, &["pull", "ours", "store1", "store1"]);
@@ -218,4 +249,174 @@ fn a_stock_server_pulls_from_ours_and_its_client_restores() {
         world.stock("proxmox-backup-client", &restore);
         world.assert_same("source", &target);
     }
+}
+
+#[test]
+fn we_push_to_a_stock_server_and_its_client_restores() {
+    let Some(world) = World::new() else { return };
+    let sources = world.sources();
+    let key = world.key("key.json");
+    let client = |words: &[&str]| world.ours.ok("client", words).unwrap();
+    client(&["namespace", "create", "team"]);
+    for options in [
+        &["--backup-id", "x", "--backup-time", "1700000001"][..],
+        &["--backup-id", "x", "--backup-time", "1700000002"],
+        &["--backup-id", "y", "--backup-time", "1700000002"],
+        &[
+            "--backup-id",
+            "x",
+            "--backup-time",
+            "1700000003",
+            "--ns",
+            "team",
+        ],
+        &["--backup-id", "sealed", "--keyfile", &key],
+    ] {
+        client(&words(&sources, options));
+    }
+    fs::write(world.path("log"), "what the client said").unwrap();
+    let newest = "host/x/2023-11-14T22:13:22Z";
+    client(&["snapshot", "upload-log", newest, text(&world.path("log"))]);
+    world.add_stock_as_remote();
+    let ours = |arguments: &[&str]| world.ours.ok("manager", arguments).unwrap();
+    let push = ["push", "store1", "stock", "store1", "--worker-threads", "2"];
+    let log = ours(&push);
+    assert!(
+        log.contains("Successfully created new namespace team on remote"),
+        "{log}"
+    );
+    let log = ours(&push);
+    assert!(
+        log.contains("Summary: sync job found no new data to push"),
+        "{log}"
+    );
+    let verify = world.stock("proxmox-backup-manager", &["verify", "store1"]);
+    assert!(!verify.contains("failed"), "{verify}");
+    world.stock_restores("plain", newest, &[]);
+    world.stock_restores("team", "host/x", &["--ns", "team"]);
+    world.stock_restores("sealed", "host/sealed", &["--keyfile", &key]);
+    let log = world.stock("proxmox-backup-client", &["snapshot", "files", newest]);
+    assert!(log.contains("client.log.blob"), "{log}");
+
+    // What comes later brings only what is new; with a key, it is encrypted on its way.
+    client(&words(
+        &sources,
+        &["--backup-id", "y", "--backup-time", "1700000004"],
+    ));
+    let log = ours(&push);
+    assert!(
+        log.contains("[host/y]: 2023-11-14T22:13:24Z: sync done"),
+        "{log}"
+    );
+    ours(&["encryption-key", "create", "given1", "--keyfile", &key]);
+    let sealing = [
+        "--encryption-key",
+        "given1",
+        "--remote-ns",
+        "sealed",
+        "--max-depth",
+        "0",
+    ];
+    ours(&[&push[..], &sealing].concat());
+    let options = ["--ns", "sealed", "--keyfile", &key];
+    world.stock_restores("sealed-here", newest, &options);
+    // Vanished here: gone there.
+    for time in ["2023-11-14T22:13:22Z", "2023-11-14T22:13:24Z"] {
+        client(&["snapshot", "forget", &format!("host/y/{time}")]);
+    }
+    let log = ours(
+        &[
+            &push[..],
+            &["--remove-vanished", "true", "--max-depth", "0"],
+        ]
+        .concat(),
+    );
+    assert!(
+        log.contains("Removed vanished group host/y from remote"),
+        "{log}"
+    );
+    assert!(
+        log.contains("removed vanished: snapshots: 2, groups: 1"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_stock_server_pushes_to_ours_and_its_client_restores() {
+    let Some(world) = World::new() else { return };
+    let sources = world.sources();
+    let (client, manager) = ("proxmox-backup-client", "proxmox-backup-manager");
+    world.stock(client, &["namespace", "create", "team"]);
+    for options in [
+        &["--backup-id", "x", "--backup-time", "1700000001"][..],
+        &["--backup-id", "x", "--backup-time", "1700000002"],
+        &[
+            "--backup-id",
+            "x",
+            "--backup-time",
+            "1700000003",
+            "--ns",
+            "team",
+        ],
+    ] {
+        world.stock(client, &words(&sources, options));
+    }
+    world.add_ours_as_remote();
+    let push = ["push", "store1", "ours", "store1"];
+    world.stock(manager, &push);
+    let log = world.stock(manager, &push);
+    assert!(log.contains("skipped: 2 snapshot(s)"), "{log}");
+    world.ours.ok("manager", &["verify", "store1"]).unwrap();
+    world.stock_restores_from_ours("store1", "plain", &["--ns", ""]);
+    world.stock_restores_from_ours("store1", "team", &["--ns", "team"]);
+
+    // Encrypted on its way with a key that our command made for the stock server.
+    let mut ours = world
+        .stock
+        .command(Path::new(env!("CARGO_BIN_EXE_backstop")));
+    let made = ours
+        .args(["manager", "encryption-key", "create", "key1"])
+        .output();
+    let key = world.path("key1.json");
+    fs::write(&key, succeeded(&made.unwrap()).unwrap()).unwrap();
+    let create = [
+        "sync-job", "create", "push1", "--store", "store1", "--remote", "ours",
+    ];
+    let place = [
+        "--remote-store",
+        "store1",
+        "--remote-ns",
+        "sealed",
+        "--max-depth",
+        "0",
+    ];
+    let sealing = [
+        "--sync-direction",
+        "push",
+        "--active-encryption-key",
+        "key1",
+    ];
+    world.stock(manager, &[&create[..], &place, &sealing].concat());
+    world.stock(manager, &["sync-job", "run", "push1"]);
+    let options = ["--ns", "sealed", "--keyfile", text(&key)];
+    world.stock_restores_from_ours("store1", "sealed", &options);
+    world.ours.ok("manager", &["verify", "store1"]).unwrap();
+    // Ours decrypts what stock has encrypted.
+    let ours = |arguments: &[&str]| world.ours.ok("manager", arguments).unwrap();
+    ours(&["encryption-key", "create", "key1", "--keyfile", text(&key)]);
+    let path = world.path("ours/datastore/open");
+    ours(&["datastore", "create", "open", text(&path)]);
+    let create = [
+        "sync-job",
+        "create",
+        "open1",
+        "--store",
+        "open",
+        "--remote-store",
+        "store1",
+    ];
+    let place = ["--remote-ns", "sealed", "--associated-key", "key1"];
+    ours(&[&create[..], &place].concat());
+    ours(&["sync-job", "run", "open1"]);
+    world.stock_restores_from_ours("open", "open", &[]);
 }

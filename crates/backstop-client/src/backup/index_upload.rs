@@ -9,17 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use backstop_format::{Digest, DigestBuilder};
+use backstop_format::Digest;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::chunk_stage::{Counters, Prepared};
 use crate::error::{ClientError, Result};
-use crate::writer::{BackupSession, IndexKind, IndexWriter};
-
-/// Most entries of one append: about 200 KiB of JSON, below the server's limit of 512 KiB.
-const MAX_APPEND: usize = 2048;
+use crate::writer::{BackupSession, IndexKind, IndexSum, IndexWriter, MAX_APPEND};
 
 /// Figures of a completely uploaded index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,27 +102,6 @@ impl Waiting {
     }
 }
 
-/// Running totals of an index.
-struct Totals {
-    kind: IndexKind,
-    figures: UploadedIndex,
-    checksum: DigestBuilder,
-}
-
-impl Totals {
-    /// Counts a chunk; returns its start offset.
-    fn add(&mut self, entry: &Entry) -> u64 {
-        let start = self.figures.size;
-        self.figures.size += entry.size;
-        self.figures.chunks += 1;
-        if self.kind == IndexKind::Dynamic {
-            self.checksum.update(&self.figures.size.to_le_bytes());
-        }
-        self.checksum.update(entry.digest.as_bytes());
-        start
-    }
-}
-
 /// Uploads and appends until the stage has no more chunks of this stream. The index stays open: whether the source ended
 /// well is for the caller to know.
 pub(crate) async fn upload_index<T: IndexTarget>(
@@ -134,18 +110,15 @@ pub(crate) async fn upload_index<T: IndexTarget>(
     mut prepared: UnboundedReceiver<Result<Prepared>>,
     counters: &Counters,
 ) -> Result<UploadedIndex> {
-    let mut totals = Totals {
-        kind,
-        figures: UploadedIndex {
-            chunks: 0,
-            size: 0,
-            checksum: Digest([0; 32]),
-            uploaded: 0,
-            compressed: 0,
-            injected: 0,
-            injected_chunks: 0,
-        },
-        checksum: DigestBuilder::new(),
+    let mut sum = IndexSum::new(kind);
+    let mut figures = UploadedIndex {
+        chunks: 0,
+        size: 0,
+        checksum: Digest([0; 32]),
+        uploaded: 0,
+        compressed: 0,
+        injected: 0,
+        injected_chunks: 0,
     };
     let known = target.known();
     let mut confirmations = known.confirmations();
@@ -161,7 +134,7 @@ pub(crate) async fn upload_index<T: IndexTarget>(
             while batch.len() < MAX_APPEND
                 && let Some(entry) = waiting.take_if(|digest| known.is_confirmed(digest))
             {
-                batch.push((totals.add(&entry), entry.digest));
+                batch.push((sum.add(&entry.digest, entry.size), entry.digest));
             }
             if !batch.is_empty() {
                 append = Some(Box::pin(target.append(batch)));
@@ -176,14 +149,14 @@ pub(crate) async fn upload_index<T: IndexTarget>(
                 Some(item) => {
                     let item = item?;
                     if item.injected {
-                        totals.figures.injected += item.size;
-                        totals.figures.injected_chunks += 1;
+                        figures.injected += item.size;
+                        figures.injected_chunks += 1;
                     }
                     let (digest, size) = (item.digest, item.size);
                     waiting.insert(item.sequence, Entry { digest, size, _slot: item._slot });
                     if let Some((blob, permit)) = item.upload {
-                        totals.figures.uploaded += size;
-                        totals.figures.compressed += blob.len() as u64;
+                        figures.uploaded += size;
+                        figures.compressed += blob.len() as u64;
                         uploads.push(async move {
                             let encoded = blob.len() as u64;
                             target.upload(digest, size, blob).await?;
@@ -206,6 +179,7 @@ pub(crate) async fn upload_index<T: IndexTarget>(
             _ = confirmations.changed(), if blocked => {}
         }
     }
-    totals.figures.checksum = totals.checksum.finish();
-    Ok(totals.figures)
+    (figures.chunks, figures.size) = (sum.chunks(), sum.size());
+    figures.checksum = sum.finish();
+    Ok(figures)
 }

@@ -3,7 +3,13 @@
 //! Knows the calls and their order, not where data comes from. Dropping a session without [`BackupSession::finish`] makes
 //! the server discard the snapshot.
 
+mod index_copy;
+mod index_sum;
 pub(crate) mod known_chunks;
+
+pub(crate) use index_copy::MAX_APPEND;
+pub use index_copy::{CopiedIndex, IndexCopy};
+pub(crate) use index_sum::IndexSum;
 
 use std::sync::Arc;
 
@@ -195,6 +201,19 @@ impl BackupSession {
                 limit,
             )
             .await
+    }
+
+    /// Makes the chunks of an index of the previous snapshot usable in this session. `name` ends in `.didx` or `.fidx`.
+    ///
+    /// # Errors
+    /// It is absent, damaged, or not the one that the manifest describes.
+    pub async fn reuse_previous_index(&self, name: &str, manifest: &Manifest) -> Result<()> {
+        if name.ends_with(".didx") {
+            self.previous_dynamic_index(name, manifest).await?;
+        } else {
+            self.previous_fixed_index(name, manifest).await?;
+        }
+        Ok(())
     }
 
     /// Uploads a blob; `name` ends in `.blob`. Returns its encoded size and SHA-256, as the manifest lists them.

@@ -8,6 +8,7 @@ pub mod nodes;
 pub mod page;
 pub mod ping;
 mod pull;
+mod push;
 pub mod status;
 pub mod version;
 
@@ -28,6 +29,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         nodes::endpoints(),
         ping::endpoints(),
         pull::endpoints(),
+        push::endpoints(),
         status::endpoints(),
         version::endpoints(),
         backup_session::upgrade::endpoints(),

@@ -7,11 +7,12 @@ use backstop_types::config_schema::job::SYNC;
 use backstop_types::config_schema::value;
 use backstop_types::record::SyncJobConfig;
 use backstop_types::schema::Property;
+use serde_json::{Map, Value};
 
 use crate::config::sync::adapt;
 use crate::http::{ApiError, Reply};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
-use crate::sync::Pull;
+use crate::sync::Sync;
 use crate::task::TaskSpec;
 
 /// Settings of sync jobs that a single pull has, too.
@@ -35,11 +36,16 @@ const NAMES: &[&str] = &[
     "worker-threads",
 ];
 
-static PARAMS: LazyLock<Vec<Property>> = LazyLock::new(|| {
+/// The settings of a single sync.
+pub(super) fn settings() -> Vec<Property> {
     let settings = SYNC.list.iter();
     let settings = settings.filter(|property| NAMES.contains(&property.name));
+    settings.copied().collect()
+}
+
+static PARAMS: LazyLock<Vec<Property>> = LazyLock::new(|| {
     let keys = Property::optional("decryption-keys", &value::CONFIG_IDS);
-    let mut all: Vec<Property> = settings.copied().chain([keys]).collect();
+    let mut all: Vec<Property> = settings().into_iter().chain([keys]).collect();
     // Complaints come in this order.
     all.sort_by_key(|property| property.name);
     all
@@ -59,44 +65,68 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn pull(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
-    let server = context.server();
-    let caller = context.auth_id()?;
-    let mut settings = params.as_map().clone();
-    let config = SyncJobConfig::from_api(settings.clone())
-        .map_err(|err| ApiError::bad_request(err.to_string()))?;
-    let check = |path: String, privilege: Privileges| match server
-        .privileges(caller, &path)
-        .contains(privilege)
-    {
+    start(context, params.as_map().clone(), |config| {
+        let target = config.ns.acl_path(&config.store);
+        check(context, &target, Privileges::DATASTORE_BACKUP)?;
+        if config.remove_vanished {
+            check(context, &target, Privileges::DATASTORE_PRUNE)?;
+        }
+        let source = &config.remote_store;
+        match &config.remote {
+            Some(remote) => {
+                let path = format!("/remote/{remote}/{source}");
+                check(context, &path, Privileges::REMOTE_READ)
+            }
+            None => {
+                let path = format!("/datastore/{source}");
+                check(context, &path, Privileges::DATASTORE_BACKUP)
+            }
+        }
+    })
+}
+
+/// Refuses callers who lack a privilege.
+///
+/// # Errors
+/// For them.
+pub(super) fn check(
+    context: &RequestContext,
+    path: &str,
+    privilege: Privileges,
+) -> Result<(), ApiError> {
+    let granted = context.server().privileges(context.auth_id()?, path);
+    match granted.contains(privilege) {
         true => Ok(()),
         false => Err(ApiError::missing_privilege(
             &privilege.names().join("|"),
-            &path,
+            path,
         )),
-    };
-    let target = config.ns.acl_path(&config.store);
-    check(target.clone(), Privileges::DATASTORE_BACKUP)?;
-    if config.remove_vanished {
-        check(target, Privileges::DATASTORE_PRUNE)?;
     }
-    let source = &config.remote_store;
-    match &config.remote {
-        Some(remote) => check(
-            format!("/remote/{remote}/{source}"),
-            Privileges::REMOTE_READ,
-        )?,
-        None => check(format!("/datastore/{source}"), Privileges::DATASTORE_BACKUP)?,
-    }
-    for key in &config.associated_key {
-        check(
-            format!("/system/encryption-keys/{key}"),
-            Privileges::SYS_MODIFY,
-        )?;
+}
+
+/// Starts a sync for the caller, if `allow` lets it.
+///
+/// # Errors
+/// What `allow` says, the caller may not use a key, or the sync cannot begin.
+pub(super) fn start(
+    context: &RequestContext,
+    mut settings: Map<String, Value>,
+    allow: impl FnOnce(&SyncJobConfig) -> Result<(), ApiError>,
+) -> Result<Reply, ApiError> {
+    let server = context.server();
+    let caller = context.auth_id()?;
+    let config = SyncJobConfig::from_api(settings.clone())
+        .map_err(|err| ApiError::bad_request(err.to_string()))?;
+    allow(&config)?;
+    let keys = config.active_encryption_key.iter();
+    for key in keys.chain(&config.associated_key) {
+        let path = format!("/system/encryption-keys/{key}");
+        check(context, &path, Privileges::SYS_MODIFY)?;
     }
     adapt(server.config(), None, &mut settings).map_err(super::edit_error)?;
-    let pull = Pull::prepare(server, config, caller.clone())?;
-    let spec = TaskSpec::new("sync", pull.config().store.as_str(), caller).on(pull.target());
-    let work = |task| pull.run_once(task);
+    let sync = Sync::prepare(server, config, caller.clone())?;
+    let spec = TaskSpec::new("sync", sync.config().store.as_str(), caller).on(sync.datastore());
+    let work = |task| sync.run_once(task);
     let upid = server.tasks().spawn_from_thread(spec, work)?;
     Reply::data(&upid.to_string())
 }

@@ -180,7 +180,7 @@ impl ConfigDir {
             let _ = std::fs::remove_file(&temporary);
             return Err(failed("write", source));
         }
-        File::open(&self.path)
+        File::open(path.parent().unwrap_or(&self.path))
             .and_then(|directory| directory.sync_all())
             .map_err(|source| failed("write", source))
     }

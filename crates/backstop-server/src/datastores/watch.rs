@@ -4,7 +4,8 @@
 //! is asked again, by another thread, when the table of mounts changes, and else more and more rarely, so that a mount
 //! that was replaced is noticed; no more than [`MAX_HANGING`] threads ever hang per datastore.
 //!
-//! The log gets one line when a datastore goes away and one when it comes back.
+//! The log gets one line when a datastore goes away and one when it comes back. When it comes back because a file system was
+//! mounted, somebody else is told, too.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +16,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use backstop_types::Operation;
+use backstop_types::{DatastoreName, Operation};
 
 use super::availability::Availability;
 use super::health::Health;
@@ -40,17 +41,21 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch.
+    /// Starts to watch. `mounted` is called with each datastore that was away and came with a mount; it must not take long.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(datastores: DatastoreRegistry) -> io::Result<Self> {
+    pub fn start(
+        datastores: DatastoreRegistry,
+        mounted: impl Fn(&DatastoreName) + Send + 'static,
+    ) -> io::Result<Self> {
         let (events, incoming) = mpsc::channel();
         let mut work = Work {
             datastores,
             events: events.clone(),
             watched: HashMap::new(),
             next: Instant::now(),
+            mounted: Box::new(mounted),
         };
         let thread = Builder::new()
             .name("datastores".to_owned())
@@ -93,8 +98,8 @@ struct Watched {
     hanging: u32,
     /// When the last of them was asked, and the line of the mount table that was valid then.
     last: Option<(Instant, Option<String>)>,
-    /// Since when it is not available.
-    away: Option<Instant>,
+    /// Since when it is not available, and the line of the mount table that was valid then.
+    away: Option<(Instant, Option<String>)>,
 }
 
 struct Work {
@@ -102,6 +107,7 @@ struct Work {
     events: Sender<Event>,
     watched: HashMap<PathBuf, Watched>,
     next: Instant,
+    mounted: Box<dyn Fn(&DatastoreName) + Send>,
 }
 
 impl Work {
@@ -174,7 +180,9 @@ impl Work {
 
     fn judge(&mut self, now: Instant) {
         for watched in self.watched.values_mut() {
-            watched.judge(now);
+            if watched.judge(now) {
+                (self.mounted)(watched.place.name());
+            }
         }
     }
 
@@ -190,7 +198,9 @@ impl Work {
         if let Ok(identity) = answer {
             watched.found(identity);
         }
-        watched.judge(now);
+        if watched.judge(now) {
+            (self.mounted)(watched.place.name());
+        }
     }
 }
 
@@ -238,18 +248,21 @@ impl Watched {
         }
     }
 
-    fn judge(&mut self, now: Instant) {
+    /// Notes in which state it is; tells whether it came back just now, with a mount.
+    fn judge(&mut self, now: Instant) -> bool {
         let path = self.place.path();
         let state = self.health.judge(now, || no_answer(path));
         let name = self.place.name();
-        match (state.reason(), self.away) {
+        let mut is_mounted = false;
+        match (state.reason(), &self.away) {
             (Some(reason), None) => {
-                self.away = Some(now);
+                self.away = Some((now, mount_line(path)));
                 tracing::warn!(store = %name, reason = %reason, "datastore is unavailable");
             }
-            (None, Some(since)) => {
+            (None, Some((since, mount))) => {
+                is_mounted = mount_line(path) != *mount;
+                let seconds = now.saturating_duration_since(*since).as_secs();
                 self.away = None;
-                let seconds = now.saturating_duration_since(since).as_secs();
                 tracing::warn!(store = %name, seconds, "datastore is available again");
             }
             _ => {}
@@ -257,6 +270,7 @@ impl Watched {
         if self.place.state() != state {
             self.place.set_state(state);
         }
+        is_mounted
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstop_datastore::{DatastoreError, VerifyAge, VerifyThreads};
-use backstop_types::record::{PruneJobConfig, SyncDirection, VerifyJobConfig};
+use backstop_types::record::{PruneJobConfig, VerifyJobConfig};
 use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upid};
 
 use super::state::JobResult;
@@ -13,7 +13,7 @@ use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_group
 use crate::config::{ConfigError, jobs};
 use crate::datastores::{DatastoreHandle, LookupError};
 use crate::server::Server;
-use crate::sync::Pull;
+use crate::sync::Sync;
 use crate::task::{TaskContext, TaskError, TaskFailure, TaskSpec};
 
 /// Why a job was not started.
@@ -71,7 +71,7 @@ enum Work {
     GarbageCollection,
     Prune(PruneJobConfig),
     Verify(VerifyJobConfig),
-    Sync(Box<Pull>),
+    Sync(Box<Sync>),
 }
 
 /// A run that can begin.
@@ -103,9 +103,9 @@ pub fn start(
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
     let tasks = server.tasks();
     let upid = match run.work {
-        Work::Sync(pull) => {
-            let id = pull.config().worker_id(&job.id);
-            let work = |task| async move { pull.run_job(&id, schedule.as_deref(), task).await };
+        Work::Sync(sync) => {
+            let id = sync.config().worker_id(&job.id);
+            let work = |task| async move { sync.run_job(&id, schedule.as_deref(), task).await };
             tasks.spawn_from_thread(spec, work)?
         }
         work => {
@@ -201,14 +201,9 @@ impl Run {
             JobKind::Sync => {
                 let config =
                     jobs::sync_job(server.config(), &job.id)?.ok_or_else(|| unknown("sync"))?;
-                if config.sync_direction == SyncDirection::Push {
-                    return Err(StartError::Unable(format!(
-                        "{job} cannot run: this server does not push yet; let the other server pull from this one"
-                    )));
-                }
                 let datastore = lookup(&config.store, Operation::Lookup)?;
                 let owner = config.owner();
-                let work = Work::Sync(Box::new(Pull::prepare(server, config, owner)?));
+                let work = Work::Sync(Box::new(Sync::prepare(server, config, owner)?));
                 Ok(Self { work, datastore })
             }
             // Started with what its caller wants: `start_realm_sync`.
@@ -225,7 +220,7 @@ impl Run {
                 _ => store.to_string(),
             },
             Work::Verify(_) => format!("{store}:{}", job.id),
-            Work::Sync(pull) => pull.config().worker_id(&job.id),
+            Work::Sync(sync) => sync.config().worker_id(&job.id),
         }
     }
 

@@ -15,7 +15,7 @@ use super::report::Moved;
 use super::source::OpenSnapshot;
 
 /// How many chunks of an index are on their way.
-const IN_FLIGHT: usize = 32;
+pub(super) const IN_FLIGHT: usize = 32;
 
 /// What counts for the chunks of a group.
 pub(super) struct GroupChunks {
@@ -98,18 +98,7 @@ async fn pull_chunk(
     let Ok(_permit) = run.in_flight.acquire().await else {
         return Err(SyncError::Broken("the server is shutting down".to_owned()));
     };
-    // Most chunks are compressed to less than half.
-    let expected = usize::try_from(size / 2).unwrap_or(0);
-    let raw = source
-        .chunk(&digest, expected)
-        .await
-        .map_err(|error| match error {
-            SyncError::Content(reason) => SyncError::Content(reason),
-            error if error.is_of_one_snapshot() => {
-                SyncError::Content(format!("chunk {digest}: {error}"))
-            }
-            error => error,
-        })?;
+    let raw = fetch(source, &digest, size).await?;
     let bytes = raw.len() as u64;
     let record = std::sync::Arc::clone(&group.record);
     let stored = run.target.store_chunk(move |store| {
@@ -129,8 +118,22 @@ async fn pull_chunk(
     Ok(Some(bytes))
 }
 
+/// Fetches a chunk as the source stores it, unchecked; `size` is that of its plaintext.
+pub(super) async fn fetch(source: &OpenSnapshot, digest: &Digest, size: u64) -> Result<Vec<u8>> {
+    // Most chunks are compressed to less than half.
+    let expected = usize::try_from(size / 2).unwrap_or(0);
+    let fetched = source.chunk(digest, expected).await;
+    fetched.map_err(|error| match error {
+        SyncError::Content(reason) => SyncError::Content(reason),
+        error if error.is_of_one_snapshot() => {
+            SyncError::Content(format!("chunk {digest}: {error}"))
+        }
+        error => error,
+    })
+}
+
 /// Checks a chunk as it came: CRC and, unless it is encrypted, length and SHA-256.
-fn check(
+pub(super) fn check(
     raw: Vec<u8>,
     digest: &Digest,
     size: u64,

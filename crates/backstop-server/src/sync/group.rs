@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use super::chunks::GroupChunks;
 use super::error::{Result, SyncError};
 use super::fetched::Record;
-use super::pull::{Place, Run};
+use super::place::Place;
+use super::pull::Run;
 use super::selection::{Plan, Present, skipped};
 use super::snapshot;
 use super::source::Listed;
@@ -135,39 +136,13 @@ impl<'a> GroupPull<'a> {
                     return (missed, Some(error));
                 }
             }
-            self.log(self.progress(number + 1, total));
+            self.log(self.place.progress(number + 1, total));
         }
         if total == 0 {
-            let done = self.place.done.load(Ordering::Relaxed) + 1;
-            self.log(percentage(done as f64, self.place.groups, || {
-                format!("{done}/{} groups", self.place.groups)
-            }));
+            self.log(self.place.progress_without_snapshots());
         }
         (missed, None)
     }
-
-    /// How far the namespace is, after `done` of `total` snapshots of this group.
-    fn progress(&self, done: usize, total: usize) -> String {
-        let (groups, before) = (self.place.groups, self.place.done.load(Ordering::Relaxed));
-        let share = done as f64 / total.max(1) as f64;
-        percentage(before as f64 + share, groups, || {
-            if groups == 1 {
-                format!("{done}/{total} snapshots")
-            } else if done == total {
-                format!("{}/{groups} groups", before + 1)
-            } else {
-                format!(
-                    "{before}/{groups} groups, {done}/{total} snapshots in group #{}",
-                    before + 1
-                )
-            }
-        })
-    }
-}
-
-fn percentage(done: f64, groups: usize, detail: impl FnOnce() -> String) -> String {
-    let percent = 100.0 * done / groups.max(1) as f64;
-    format!("percentage done: {:.2}% ({})", percent.min(100.0), detail())
 }
 
 /// A group that nobody else works on.

@@ -1,25 +1,30 @@
-//! Sync: snapshots that are copied to a datastore of this server, from another server or another datastore here (pull).
+//! Sync: snapshots that are copied to a datastore of this server, from another server or another datastore here (pull), or from
+//! a datastore of this server to another server (push).
 //!
 //! What is stored was checked on arrival: chunks by CRC, and by length and SHA-256 when they are not encrypted; files by the
 //! manifest that names them. A snapshot appears at the target when it is complete. Snapshots that are there already are never
 //! made worse, and groups of other owners are never touched.
-//!
-//! Copying to another server (push) has its place beside [`Pull`]; it is not there yet.
 
 mod chunks;
+mod decryption;
 mod error;
 mod fetched;
 mod group;
+mod keys;
 mod namespaces;
+mod place;
 mod pull;
+mod push;
 mod report;
+mod run;
 mod selection;
 mod snapshot;
 mod source;
 mod source_local;
 mod source_remote;
 mod target;
+mod treatment;
 mod vanished;
 
 pub(crate) use namespaces::check_max_depth;
-pub use pull::Pull;
+pub use run::Sync;

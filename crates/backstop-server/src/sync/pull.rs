@@ -2,23 +2,28 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backstop_types::record::SyncJobConfig;
 use backstop_types::{AuthId, BackupGroup, GroupFilter, Namespace, Operation, Privileges};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
+use super::decryption::DecryptedChunks;
 use super::error::{Result, SyncError};
 use super::fetched::FetchedChunks;
 use super::group::GroupPull;
+use super::keys;
 use super::namespaces::{self, Mapping, named};
-use super::report::Report;
+use super::place::Place;
+use super::report::{Direction, Report};
+use super::run::other_side;
 use super::selection::Rules;
 use super::source::Source;
 use super::source_local::LocalSource;
 use super::source_remote::RemoteSource;
 use super::target::Target;
+use super::treatment::PullKey;
 use super::vanished;
 use crate::config::remote::{self, RemoteAccount};
 use crate::datastores::DatastoreHandle;
@@ -41,13 +46,15 @@ pub struct Pull {
     owner: AuthId,
     target: DatastoreHandle,
     origin: Origin,
+    keys: Vec<PullKey>,
 }
 
 impl Pull {
     /// Looks up what a pull needs. New groups will belong to `owner`, whose privileges count. Blocking.
     ///
     /// # Errors
-    /// The target is not there or not open for writing, the source is not known, or both are the same datastore.
+    /// The target is not there or not open for writing, the source is not known, both are the same datastore, or `owner` may not
+    /// use a key.
     pub fn prepare(
         server: &Arc<Server>,
         config: SyncJobConfig,
@@ -72,12 +79,21 @@ impl Pull {
         let target = server
             .datastores()
             .lookup(&config.store, Operation::Write)?;
+        let keys = config.associated_key.iter().map(|id| {
+            let key = keys::load(server, &owner, id, false)?;
+            Ok(PullKey {
+                id: id.clone(),
+                key: Arc::new(key),
+            })
+        });
+        let keys = keys.collect::<std::result::Result<Vec<PullKey>, StartError>>()?;
         Ok(Self {
             server: Arc::clone(server),
             config,
             owner,
             target,
             origin,
+            keys,
         })
     }
 
@@ -91,53 +107,15 @@ impl Pull {
         &self.target
     }
 
-    fn source_name(&self) -> String {
-        match &self.config.remote {
-            Some(remote) => format!("{remote}/{}", self.config.remote_store),
-            None => self.config.remote_store.to_string(),
-        }
-    }
-
-    /// Runs as the job whose tasks have this id.
+    /// Pulls, until it is done or the task is stopped.
     ///
     /// # Errors
     /// Something could not be pulled; the log says what.
-    pub async fn run_job(
+    pub async fn run(
         self,
-        id: &str,
-        schedule: Option<&str>,
-        task: TaskContext,
+        aborted: &str,
+        task: &TaskContext,
     ) -> std::result::Result<(), TaskFailure> {
-        task.log(format!("Starting datastore sync job '{id}'"));
-        if let Some(schedule) = schedule {
-            task.log(format!("task triggered by schedule '{schedule}'"));
-        }
-        task.log(format!(
-            "sync datastore '{}' from '{}'",
-            self.config.store,
-            self.source_name()
-        ));
-        self.run("sync aborted", &task).await?;
-        task.log(format!("sync job '{id}' end"));
-        Ok(())
-    }
-
-    /// Runs once.
-    ///
-    /// # Errors
-    /// Something could not be pulled; the log says what.
-    pub async fn run_once(self, task: TaskContext) -> std::result::Result<(), TaskFailure> {
-        let store = self.config.store.clone();
-        task.log(format!(
-            "pull datastore '{store}' from '{}'",
-            self.source_name()
-        ));
-        self.run("pull aborted", &task).await?;
-        task.log(format!("pull datastore '{store}' end"));
-        Ok(())
-    }
-
-    async fn run(self, aborted: &str, task: &TaskContext) -> std::result::Result<(), TaskFailure> {
         let work = async {
             let run = Run::begin(self, task).await?;
             run.pull().await?;
@@ -163,6 +141,9 @@ pub(super) struct Run {
     pub rules: Rules,
     pub mapping: Mapping,
     pub fetched: FetchedChunks,
+    /// Keys that decrypt what is pulled.
+    pub keys: Vec<PullKey>,
+    pub decrypted: DecryptedChunks,
     pub in_flight: Semaphore,
     pub report: Report,
     pub task: TaskContext,
@@ -172,7 +153,7 @@ pub(super) struct Run {
 
 impl Run {
     async fn begin(pull: Pull, task: &TaskContext) -> Result<Self> {
-        let source_name = pull.source_name();
+        let source_name = other_side(&pull.config);
         let source = match pull.origin {
             Origin::Remote(account) => {
                 Source::Remote(RemoteSource::connect(&account, &pull.config).await?)
@@ -181,11 +162,6 @@ impl Run {
                 Source::Local(LocalSource::new(&pull.server, *handle, &pull.owner))
             }
         };
-        if !pull.config.associated_key.is_empty() {
-            task.warn(
-                "WARN: decrypting while pulling is not possible yet: encrypted snapshots are pulled as they are",
-            );
-        }
         Ok(Self {
             records: pull.server.roots().var_lib().join("sync"),
             rules: Rules::of(&pull.config),
@@ -200,8 +176,10 @@ impl Run {
             source_name,
             target: Target::new(pull.target),
             fetched: FetchedChunks::new(),
+            keys: pull.keys,
+            decrypted: DecryptedChunks::default(),
             in_flight: Semaphore::new(CHUNKS_IN_FLIGHT),
-            report: Report::new(),
+            report: Report::new(Direction::Pull),
             task: task.clone(),
         })
     }
@@ -311,16 +289,7 @@ impl Run {
             ));
         }
         if is_one_of_several {
-            let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-            let name = match source.is_root() {
-                true => "root namespace".to_owned(),
-                false => format!("namespace {source}"),
-            };
-            self.task.log(format!(
-                "Finished syncing {name}, current progress: {} groups, {} snapshots",
-                count(&self.report.groups),
-                count(&self.report.snapshots)
-            ));
+            self.task.log(self.report.progress(source));
         }
     }
 
@@ -356,7 +325,7 @@ impl Run {
             source,
             target,
             groups: groups.len(),
-            done: std::sync::atomic::AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
         };
         stream::iter(groups.clone())
             .map(|group| self.pull_group(&place, group))
@@ -376,14 +345,4 @@ impl Run {
         self.report.groups.fetch_add(1, Ordering::Relaxed);
         place.done.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// The namespace that is being pulled.
-pub(super) struct Place<'a> {
-    pub source: &'a Namespace,
-    pub target: &'a Namespace,
-    /// How many groups are pulled from it.
-    pub groups: usize,
-    /// How many of them are done.
-    pub done: std::sync::atomic::AtomicUsize,
 }

@@ -3,13 +3,23 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use backstop_types::ByteSize;
+use backstop_types::{ByteSize, Namespace};
 use parking_lot::Mutex;
 
 use crate::task::{TaskContext, TaskFailure};
 
+/// Where the data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// To here.
+    Pull,
+    /// From here.
+    Push,
+}
+
 /// Numbers of a run, and its first error.
 pub(super) struct Report {
+    direction: Direction,
     chunks: AtomicU64,
     bytes: AtomicU64,
     started: Instant,
@@ -21,7 +31,7 @@ pub(super) struct Report {
     first_error: Mutex<Option<String>>,
 }
 
-/// What was fetched.
+/// What was fetched or sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moved {
     pub chunks: u64,
@@ -29,8 +39,9 @@ pub(super) struct Moved {
 }
 
 impl Report {
-    pub fn new() -> Self {
+    pub fn new(direction: Direction) -> Self {
         Self {
+            direction,
             chunks: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             started: Instant::now(),
@@ -43,7 +54,7 @@ impl Report {
         }
     }
 
-    /// Counts what was fetched.
+    /// Counts what was fetched or sent.
     pub fn moved(&self, moved: Moved) {
         self.chunks.fetch_add(moved.chunks, Ordering::Relaxed);
         self.bytes.fetch_add(moved.bytes, Ordering::Relaxed);
@@ -56,18 +67,36 @@ impl Report {
             .get_or_insert_with(|| text.to_owned());
     }
 
+    /// How far the run is, after a namespace of the source.
+    pub fn progress(&self, source: &Namespace) -> String {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let name = match source.is_root() {
+            true => "root namespace".to_owned(),
+            false => format!("namespace {source}"),
+        };
+        format!(
+            "Finished syncing {name}, current progress: {} groups, {} snapshots",
+            count(&self.groups),
+            count(&self.snapshots)
+        )
+    }
+
     /// Tells what was done, and how the run ends.
     pub fn finish(&self, removes_vanished: bool, task: &TaskContext) -> Result<(), TaskFailure> {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (chunks, bytes) = (count(&self.chunks), count(&self.bytes));
+        let (moved, moves) = match self.direction {
+            Direction::Pull => ("pulled", "pull"),
+            Direction::Push => ("pushed", "push"),
+        };
         if chunks > 0 {
             task.log(format!(
-                "Summary: sync job pulled {} in {chunks} chunks (average rate: {}/s)",
+                "Summary: sync job {moved} {} in {chunks} chunks (average rate: {}/s)",
                 ByteSize::binary(bytes),
                 rate(bytes, self.started),
             ));
         } else {
-            task.log("Summary: sync job found no new data to pull");
+            task.log(format!("Summary: sync job found no new data to {moves}"));
         }
         if removes_vanished {
             task.log(format!(

@@ -31,6 +31,16 @@ pub(super) struct Plan {
     pub beyond: Vec<BackupTime>,
 }
 
+impl Plan {
+    /// Leaves out the newest snapshot of the target, for a target at which nothing can be compared.
+    pub fn without(mut self, last: Option<BackupTime>) -> Self {
+        if let Some(position) = self.pull.iter().position(|time| Some(*time) == last) {
+            self.old.push(self.pull.remove(position));
+        }
+        self
+    }
+}
+
 /// The rules of a job.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rules {

@@ -1,21 +1,24 @@
 //! One snapshot: compared with what is here, fetched where it differs, and made visible when it is complete.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use backstop_datastore::{DatastoreError, check_file};
-use backstop_format::CryptMode;
 use backstop_format::blob::{DataBlob, MAX_BLOB_SIZE};
 use backstop_format::index::AnyIndex;
 use backstop_format::manifest::{FileEntry, Manifest};
+use backstop_format::{CryptKey, CryptMode};
 use backstop_types::{ArchiveName, ByteSize, Snapshot};
 
 use super::chunks::pull_chunks;
+use super::decryption::{DecryptedFile, decrypt_blob, decrypt_index, decrypted_manifest};
 use super::error::{Result, SyncError};
 use super::group::GroupPull;
-use super::report::rate;
+use super::report::{Moved, rate};
 use super::source::OpenSnapshot;
 use super::source_local::{is_encrypted, is_verified};
 use super::target::Import;
+use super::treatment::{Remark, Treatment, treat};
 use crate::http::error::chain;
 
 /// What the target has of a snapshot.
@@ -61,18 +64,11 @@ pub(super) async fn pull(
     let manifest = parse_manifest(raw, snapshot)?;
     if let Here::Finished(own) = &here
         && !is_corrupt
+        && is_same(own, &manifest)
     {
-        if is_same(own, &manifest) {
-            add_client_log(group, snapshot, &source).await?;
-            group.log(format!("{time}: no data changes"));
-            return Ok(());
-        }
-        check_overwrite(own, &manifest).map_err(SyncError::Content)?;
-    }
-    if let Here::Finished(own) = &here
-        && own.files != manifest.files
-    {
-        check_unlocked(group, snapshot).await?;
+        add_client_log(group, snapshot, &source, None).await?;
+        group.log(format!("{time}: no data changes"));
+        return Ok(());
     }
     if !run
         .rules
@@ -83,18 +79,38 @@ pub(super) async fn pull(
         ));
         return Ok(());
     }
-    let trusted = match here {
-        Here::Finished(own) if !is_corrupt => Some(own),
+    let own = match &here {
+        Here::Finished(own) => Some(&**own),
         _ => None,
     };
+    let trusted = own.filter(|_| !is_corrupt);
+    let (treatment, remark) = treat(&manifest, trusted, &run.keys).map_err(SyncError::Content)?;
+    match remark {
+        Remark::Nothing => {}
+        Remark::Note(text) => group.log(format!("{time}: {text}")),
+        Remark::Warning(text) => run.task.warn(format!("[{}]: {time}: {text}", group.group)),
+    }
+    let key = match treatment {
+        Treatment::AsItIs => None,
+        Treatment::Decrypt(key) => Some(key),
+        Treatment::Unchanged(key) => {
+            add_client_log(group, snapshot, &source, Some(&key)).await?;
+            group.log(format!("{time}: no data changes"));
+            return Ok(());
+        }
+    };
+    if own.is_some_and(|own| own.files != manifest.files) {
+        check_unlocked(group, snapshot).await?;
+    }
     let import = run.target.import(group.place.target, snapshot).await?;
     let pull = SnapshotPull {
         group,
         snapshot,
         source: &source,
         import: &import,
+        key,
     };
-    let done = pull.pull(manifest, trusted.as_deref()).await;
+    let done = pull.pull(manifest, trusted).await;
     import.close().await;
     done?;
     if is_new {
@@ -108,12 +124,18 @@ struct SnapshotPull<'a> {
     snapshot: &'a Snapshot,
     source: &'a OpenSnapshot,
     import: &'a Import,
+    /// Decrypts it on its way.
+    key: Option<Arc<CryptKey>>,
 }
 
 impl SnapshotPull<'_> {
     async fn pull(&self, mut manifest: Manifest, trusted: Option<&Manifest>) -> Result<()> {
-        for entry in manifest.files.clone() {
-            self.pull_file(&entry, trusted.is_some()).await?;
+        let mut files = Vec::with_capacity(manifest.files.len());
+        for entry in &manifest.files {
+            files.push(self.pull_file(entry, trusted.is_some()).await?);
+        }
+        if self.key.is_some() {
+            manifest = decrypted_manifest(&manifest, files);
         }
         // What the source found out about its copy says nothing about this one.
         let verified = trusted
@@ -123,7 +145,7 @@ impl SnapshotPull<'_> {
         self.import
             .work(move |import| import.finish(&manifest))
             .await?;
-        if let Some((name, log)) = client_log(self.source).await? {
+        if let Some((name, log)) = client_log(self.source, self.key.as_deref()).await? {
             let is_there = self.import.work({
                 let (name, raw) = (name.clone(), log.raw().to_vec());
                 move |import| match import.has_client_log() {
@@ -144,8 +166,9 @@ impl SnapshotPull<'_> {
             .log(format!("Snapshot {snapshot}: got backup log file {name}"));
     }
 
-    /// Sees to it that a file is here as the manifest says. Those of a finished snapshot are kept if they are.
-    async fn pull_file(&self, entry: &FileEntry, keeps: bool) -> Result<()> {
+    /// Sees to it that a file is here as the manifest says. Those of a finished snapshot are kept if they are. Returns what a
+    /// manifest says of it then.
+    async fn pull_file(&self, entry: &FileEntry, keeps: bool) -> Result<FileEntry> {
         let name: ArchiveName = entry.filename.parse().map_err(|error| {
             SyncError::Content(format!(
                 "its manifest names a file that cannot be - {error}"
@@ -162,7 +185,7 @@ impl SnapshotPull<'_> {
                 .work(move |import| import.has(&own, &wanted))
                 .await?
             {
-                return Ok(());
+                return Ok(entry.clone());
             }
             self.group.log(format!(
                 "detected changed file {:?}, it is fetched again",
@@ -177,26 +200,63 @@ impl SnapshotPull<'_> {
             return Err(SyncError::Content(reason));
         };
         let (raw, index) = self.check(raw, &name, entry).await?;
-        if let Some(index) = index {
-            let is_encrypted = entry.crypt_mode == CryptMode::Encrypt;
-            let chunks = &self.group.chunks;
-            let moved = pull_chunks(self.group.run, chunks, self.source, &index, is_encrypted);
-            let moved = moved.await.map_err(|error| match error {
-                SyncError::Content(reason) => {
-                    SyncError::Content(format!("archive {name}: {reason}"))
-                }
-                error => error,
-            })?;
-            self.group.run.report.moved(moved);
-            self.group.log(format!(
-                "{label}: downloaded {} ({}/s)",
-                ByteSize::binary(moved.bytes),
-                rate(moved.bytes, start)
-            ));
-        }
+        let file = match (index, &self.key) {
+            (Some(index), key) => {
+                let pulled = self.pull_index((&name, raw), entry, &index, key.as_ref());
+                let file = pulled.await.map_err(|error| match error {
+                    SyncError::Content(reason) => {
+                        SyncError::Content(format!("archive {name}: {reason}"))
+                    }
+                    error => error,
+                })?;
+                self.group.run.report.moved(file.moved);
+                self.group.log(format!(
+                    "{label}: downloaded {} ({}/s)",
+                    ByteSize::binary(file.moved.bytes),
+                    rate(file.moved.bytes, start)
+                ));
+                file
+            }
+            (None, Some(key)) => {
+                let (key, name) = (Arc::clone(key), name.clone());
+                let decrypted = self
+                    .import
+                    .work(move |_| Ok(decrypt_blob(&name, raw, &key)));
+                decrypted.await?.map_err(SyncError::Content)?
+            }
+            (None, None) => DecryptedFile {
+                raw,
+                entry: entry.clone(),
+                moved: Moved::default(),
+            },
+        };
+        let (raw, entry) = (file.raw, file.entry);
         self.import
             .work(move |import| import.store_file(&name, &raw))
-            .await
+            .await?;
+        Ok(entry)
+    }
+
+    /// Sees to it that the chunks of an index are here; returns the index, which is another one if they were decrypted.
+    async fn pull_index(
+        &self,
+        (name, raw): (&ArchiveName, Vec<u8>),
+        entry: &FileEntry,
+        index: &AnyIndex,
+        key: Option<&Arc<CryptKey>>,
+    ) -> Result<DecryptedFile> {
+        let run = self.group.run;
+        if let Some(key) = key {
+            return decrypt_index(run, self.source, (name, index), key).await;
+        }
+        let is_encrypted = entry.crypt_mode == CryptMode::Encrypt;
+        let chunks = &self.group.chunks;
+        let moved = pull_chunks(run, chunks, self.source, index, is_encrypted).await?;
+        Ok(DecryptedFile {
+            raw,
+            entry: entry.clone(),
+            moved,
+        })
     }
 
     /// Compares a file with the manifest; returns it, and the index that it is.
@@ -215,7 +275,7 @@ impl SnapshotPull<'_> {
     }
 }
 
-fn manifest_name() -> Result<ArchiveName> {
+pub(super) fn manifest_name() -> Result<ArchiveName> {
     name(ArchiveName::MANIFEST)
 }
 
@@ -259,7 +319,7 @@ async fn check_unlocked(group: &GroupPull<'_>, snapshot: &Snapshot) -> Result<()
     }
 }
 
-fn parse_manifest(raw: Vec<u8>, snapshot: &Snapshot) -> Result<Manifest> {
+pub(super) fn parse_manifest(raw: Vec<u8>, snapshot: &Snapshot) -> Result<Manifest> {
     let manifest = DataBlob::load(raw)
         .and_then(|blob| Manifest::from_blob(&blob))
         .map_err(|error| {
@@ -291,36 +351,21 @@ fn is_same(own: &Manifest, source: &Manifest) -> bool {
     without(own) == without(source)
 }
 
-/// Refuses to replace a snapshot by another one that only has its name.
-fn check_overwrite(own: &Manifest, source: &Manifest) -> std::result::Result<(), String> {
-    let key = |manifest: &Manifest| manifest.fingerprint().ok().flatten();
-    let level = |manifest: &Manifest| {
-        let mut files = manifest.files.iter();
-        files.all(|file| file.crypt_mode == CryptMode::Encrypt)
-    };
-    let differs =
-        || Err("refusing to overwrite local snapshot: content differs from source".to_owned());
-    match (key(own), key(source)) {
-        (Some(_), None) => {
-            Err("refusing to overwrite local encrypted snapshot from unencrypted source".to_owned())
-        }
-        (Some(own), Some(source)) if own != source => Err(
-            "Local encrypted or signed snapshot with different key detected, refuse to sync"
-                .to_owned(),
-        ),
-        (None, Some(_)) => differs(),
-        (None, None) if own.files != source.files => differs(),
-        (Some(_), Some(_)) if level(own) != level(source) => differs(),
-        _ => Ok(()),
-    }
-}
-
-/// The client's log at the source. That there is none, or that it cannot be had, is no error.
-async fn client_log(source: &OpenSnapshot) -> Result<Option<(ArchiveName, DataBlob)>> {
+/// The client's log at the source, decrypted if there is a key. That there is none, or that it cannot be had, is no error.
+pub(super) async fn client_log(
+    source: &OpenSnapshot,
+    key: Option<&CryptKey>,
+) -> Result<Option<(ArchiveName, DataBlob)>> {
     let name = name(ArchiveName::CLIENT_LOG)?;
     let raw = source.file(&name).await.ok().flatten();
     let raw = raw.filter(|raw| raw.len() <= MAX_BLOB_SIZE);
-    let log = raw.and_then(|raw| DataBlob::load(raw).ok());
+    let log = raw.and_then(|raw| match key {
+        None => DataBlob::load(raw).ok(),
+        Some(key) => {
+            let log = decrypt_blob(&name, raw, key).ok()?;
+            DataBlob::load(log.raw).ok()
+        }
+    });
     Ok(log.map(|log| (name, log)))
 }
 
@@ -329,6 +374,7 @@ async fn add_client_log(
     group: &GroupPull<'_>,
     snapshot: &Snapshot,
     source: &OpenSnapshot,
+    key: Option<&CryptKey>,
 ) -> Result<()> {
     let (ns, own) = (group.place.target.clone(), snapshot.clone());
     let lacks = group.run.target.work(move |store| {
@@ -338,7 +384,7 @@ async fn add_client_log(
     if !lacks.await? {
         return Ok(());
     }
-    let Some((name, log)) = client_log(source).await? else {
+    let Some((name, log)) = client_log(source, key).await? else {
         return Ok(());
     };
     let (ns, own) = (group.place.target.clone(), snapshot.clone());
@@ -354,8 +400,8 @@ async fn add_client_log(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use backstop_format::Digest;
     use backstop_format::manifest::{VerifyResult, VerifyState};
-    use backstop_format::{CryptKey, Digest};
 
     use super::*;
 
@@ -383,30 +429,6 @@ mod tests {
         assert!(is_same(&own, &source));
         source.set_notes("changed");
         assert!(!is_same(&own, &source));
-        assert_eq!(check_overwrite(&own, &source), Ok(()));
-    }
-
-    #[test]
-    fn a_snapshot_is_not_replaced_by_another_one_of_the_same_name() {
-        let plain = manifest(b"x", CryptMode::None);
-        let other = manifest(b"y", CryptMode::None);
-        let signed = |content: &[u8], key: &CryptKey| {
-            let mut manifest = manifest(content, CryptMode::Encrypt);
-            manifest.sign(key).unwrap();
-            manifest
-        };
-        let (one, two) = (CryptKey::generate().unwrap(), CryptKey::generate().unwrap());
-        let sealed = signed(b"x", &one);
-        for (own, source, part) in [
-            (&plain, &other, "content differs"),
-            (&sealed, &plain, "from unencrypted source"),
-            (&sealed, &signed(b"x", &two), "with different key"),
-            (&plain, &sealed, "content differs"),
-        ] {
-            let error = check_overwrite(own, source).unwrap_err();
-            assert!(error.contains(part), "{error}");
-        }
-        assert_eq!(check_overwrite(&sealed, &signed(b"y", &one)), Ok(()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Another datastore of this server as a source, with the rights of the job's owner.
+//! A datastore of this server as a source, with the rights of the job's owner.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use super::source::{Listed, MAX_FILE};
 use crate::datastores::DatastoreHandle;
 use crate::server::Server;
 
-/// Another datastore here.
+/// A datastore here. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct LocalSource {
     server: Arc<Server>,
     handle: Arc<DatastoreHandle>,
@@ -57,6 +58,21 @@ impl LocalSource {
             store.namespaces(&anchor, max_depth)
         })
         .await
+    }
+
+    /// Does something on a thread of the datastore.
+    pub async fn work<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Datastore) -> std::result::Result<T, DatastoreError> + Send + 'static,
+    {
+        ask(&self.handle, work).await
+    }
+
+    /// All groups of a namespace, whoever may read them; none if there is no such namespace.
+    pub async fn all_groups(&self, namespace: &Namespace) -> Result<Vec<BackupGroup>> {
+        let namespace = namespace.clone();
+        ask(&self.handle, move |store| store.groups(&namespace)).await
     }
 
     pub async fn groups(&self, namespace: &Namespace) -> Result<Vec<BackupGroup>> {

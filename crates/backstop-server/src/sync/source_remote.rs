@@ -53,24 +53,9 @@ struct SnapshotEntry {
 }
 
 impl RemoteSource {
-    /// Logs in. All connections share the limits of the job.
+    /// Logs in.
     pub async fn connect(account: &RemoteAccount, config: &SyncJobConfig) -> Result<Self> {
-        let limit = |rate: &Option<String>, burst: &Option<String>| RateLimit {
-            rate: SyncJobConfig::bytes(rate.as_ref()),
-            burst: SyncJobConfig::bytes(burst.as_ref()),
-        };
-        let mut options = account.client_options();
-        options.shared_limit = Some(SharedLimit::new(
-            limit(&config.rate_in, &config.burst_in),
-            limit(&config.rate_out, &config.burst_out),
-        ));
-        let client = HttpClient::connect(options).await.map_err(|error| {
-            SyncError::Broken(format!(
-                "remote connection to '{}' failed - {}",
-                account.host,
-                chain(&error)
-            ))
-        })?;
+        let client = log_in(account, config).await?;
         let datastore = config.remote_store.to_string();
         Ok(Self {
             api: DatastoreApi::new(client.clone(), &datastore),
@@ -139,6 +124,26 @@ impl RemoteSource {
     }
 }
 
+/// Logs in to another server. All connections share the limits of the job.
+pub(super) async fn log_in(account: &RemoteAccount, config: &SyncJobConfig) -> Result<HttpClient> {
+    let limit = |rate: &Option<String>, burst: &Option<String>| RateLimit {
+        rate: SyncJobConfig::bytes(rate.as_ref()),
+        burst: SyncJobConfig::bytes(burst.as_ref()),
+    };
+    let mut options = account.client_options();
+    options.shared_limit = Some(SharedLimit::new(
+        limit(&config.rate_in, &config.burst_in),
+        limit(&config.rate_out, &config.burst_out),
+    ));
+    HttpClient::connect(options).await.map_err(|error| {
+        SyncError::Broken(format!(
+            "remote connection to '{}' failed - {}",
+            account.host,
+            chain(&error)
+        ))
+    })
+}
+
 /// A file as the other server stores it; `None`: it has none of that name.
 pub(super) async fn stored_file(
     session: &ReaderSession,
@@ -160,8 +165,10 @@ fn are_encrypted(files: &[FileItem]) -> bool {
         })
 }
 
-fn parse<T: DeserializeOwned>(answer: Value) -> Result<T> {
+pub(super) fn parse<T: DeserializeOwned>(answer: Value) -> Result<T> {
     serde_json::from_value(answer).map_err(|error| {
-        SyncError::Content(format!("the answer of the source makes no sense - {error}"))
+        SyncError::Content(format!(
+            "the answer of the other server makes no sense - {error}"
+        ))
     })
 }

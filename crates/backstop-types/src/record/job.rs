@@ -150,9 +150,18 @@ pub struct SyncJobConfig {
     pub verified_only: bool,
     /// How many groups at the same time; unset: one.
     pub worker_threads: Option<usize>,
+    /// The key that encrypts what is pushed.
+    #[serde(alias = "encryption-key")]
+    pub active_encryption_key: Option<String>,
     /// Keys that decrypt what is pulled.
     #[serde(default, alias = "decryption-keys")]
     pub associated_key: Vec<String>,
+    /// Whether it runs when the removable datastore is mounted.
+    #[serde(default)]
+    pub run_on_mount: bool,
+    /// Whether the removable datastore is unmounted then.
+    #[serde(default)]
+    pub unmount_on_done: bool,
 }
 
 impl SyncJobConfig {

@@ -79,7 +79,7 @@ fn forget(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             output::out("Abort.\n");
             return Ok(());
         }
-        server.api.forget_group(&namespace, &group).await?;
+        server.api.forget_group(&namespace, &group, None).await?;
         output::out("Successfully deleted group!\n");
         Ok(())
     })?;

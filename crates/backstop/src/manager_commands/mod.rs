@@ -4,12 +4,14 @@
 mod acl;
 mod cert;
 mod datastore;
+mod encryption_key;
 mod garbage_collection;
 mod jobs;
 mod local_server;
 mod migrate_config;
 mod namespace;
 mod pull;
+mod push;
 mod realms;
 mod remote;
 mod remote_check;
@@ -56,6 +58,7 @@ pub fn program(name: String) -> Program {
             .group("ad", realms::ad_commands())
             .group("cert", cert::commands())
             .group("datastore", datastore::commands())
+            .group("encryption-key", encryption_key::commands())
             .group("garbage-collection", garbage_collection::commands())
             .group("ldap", realms::ldap_commands())
             .group("migrate-config", migrate_config::commands())
@@ -63,6 +66,7 @@ pub fn program(name: String) -> Program {
             .group("openid", realms::openid_commands())
             .group("prune-job", jobs::prune_commands())
             .command("pull", pull::command())
+            .command("push", push::command())
             .group("remote", remote::commands())
             .group("sync-job", sync_job::commands())
             .group("task", task::commands())

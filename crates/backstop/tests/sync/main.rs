@@ -1,9 +1,13 @@
-//! Pull sync between two real servers, and between two datastores of one: what arrives, what is left alone, what is removed,
+//! Sync between two real servers, pull and push, and between two datastores of one: what arrives, what is left alone, what is removed,
 //! and what a failure costs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod failures;
+mod keys;
+mod mounting;
+mod push;
+mod push_failures;
 mod rules;
 mod vanished;
 mod world;

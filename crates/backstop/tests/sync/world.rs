@@ -1,4 +1,4 @@
-//! Two servers: `there` is the source, `here` pulls from it.
+//! Two servers: `here` has the sync jobs; it pulls from `there`, or pushes to it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -117,6 +117,49 @@ impl World {
         self.ended(&self.begin(more))
     }
 
+    /// Backs the file `disk` up to the server that pushes.
+    pub fn backup_here(&self, options: &[&str], time: i64) {
+        let spec = format!("disk.img:{}", self.path("disk").display());
+        let time = time.to_string();
+        let words = ["backup", &spec, "--backup-time", &time];
+        self.here
+            .ok("client", &[&words[..], options].concat())
+            .unwrap();
+    }
+
+    /// Starts to push as `admin@pbs`.
+    pub fn begin_push(&self, more: Value) -> Value {
+        let mut words = json!({"store": "store1", "remote": "there", "remote-store": "store1"});
+        let own = words.as_object_mut().unwrap();
+        own.extend(more.as_object().unwrap().clone());
+        self.api.post("push", words).unwrap()
+    }
+
+    /// Pushes; the log, and how it ended.
+    pub fn push(&self, more: Value) -> (String, String) {
+        self.ended(&self.begin_push(more))
+    }
+
+    /// Calls to the other server.
+    pub fn there_api(&self) -> Api {
+        Api::connect(&self.there).unwrap()
+    }
+
+    /// The snapshots of the other server in a namespace.
+    pub fn snapshots_there(&self, ns: &str) -> Vec<String> {
+        snapshot_names(&self.there_api(), ns)
+    }
+
+    /// The image in a snapshot of the other server.
+    pub fn restored_there(&self, snapshot: &str, options: &[&str]) -> Vec<u8> {
+        self.restore_with(self.there.command("client", "store1"), snapshot, options)
+    }
+
+    /// The chunks of the server that pushes.
+    pub fn chunks_here(&self) -> Vec<PathBuf> {
+        chunks(&self.here.root.join("datastore/store1"))
+    }
+
     pub fn ended(&self, upid: &Value) -> (String, String) {
         let end = self.api.end_of(upid).unwrap();
         (self.log(upid), end)
@@ -143,19 +186,7 @@ impl World {
 
     /// The snapshots at the target, those of all namespaces that are named.
     pub fn snapshots(&self, ns: &str) -> Vec<String> {
-        let list = self
-            .api
-            .client
-            .get("admin/datastore/store1/snapshots", json!({"ns": ns}));
-        let list = self.api.runtime.block_on(list).unwrap();
-        let name = |item: &Value| {
-            let (ty, id) = (&item["backup-type"], &item["backup-id"]);
-            let (ty, id) = (ty.as_str().unwrap(), id.as_str().unwrap());
-            format!("{ty}/{id}/{}", item["backup-time"])
-        };
-        let mut names: Vec<String> = list.as_array().unwrap().iter().map(name).collect();
-        names.sort();
-        names
+        snapshot_names(&self.api, ns)
     }
 
     /// The image in a snapshot at the target.
@@ -190,4 +221,19 @@ pub fn chunks(store: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
     files
+}
+
+fn snapshot_names(api: &Api, ns: &str) -> Vec<String> {
+    let list = api
+        .client
+        .get("admin/datastore/store1/snapshots", json!({"ns": ns}));
+    let list = api.runtime.block_on(list).unwrap();
+    let name = |item: &Value| {
+        let (ty, id) = (&item["backup-type"], &item["backup-id"]);
+        let (ty, id) = (ty.as_str().unwrap(), id.as_str().unwrap());
+        format!("{ty}/{id}/{}", item["backup-time"])
+    };
+    let mut names: Vec<String> = list.as_array().unwrap().iter().map(name).collect();
+    names.sort();
+    names
 }

@@ -3,6 +3,7 @@
 mod access;
 mod datastore;
 mod datastore_tasks;
+mod encryption_keys;
 pub mod jobs;
 mod remote;
 mod remote_scan;
@@ -16,6 +17,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     [
         access::endpoints(),
         datastore::endpoints(),
+        encryption_keys::endpoints(),
         jobs::endpoints(),
         webauthn::endpoints(),
         remote::endpoints(),

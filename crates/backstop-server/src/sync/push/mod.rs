@@ -1,0 +1,314 @@
+//! A push from its preparation to its end: namespaces one after the other, groups of a namespace several at the same time.
+//!
+//! What is new at the target belongs to the account of the remote. The owner of the job only lends its privileges here: what it
+//! may read here is pushed, to where it may push.
+
+mod chunks;
+mod group;
+mod snapshot;
+mod target;
+mod vanished;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use backstop_format::CryptKey;
+use backstop_types::record::SyncJobConfig;
+use backstop_types::{AuthId, BackupGroup, GroupFilter, Namespace, Operation, Privileges};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
+
+use self::group::GroupPush;
+use self::target::{GroupThere, PushTarget};
+use super::error::{Result, SyncError};
+use super::keys;
+use super::namespaces::{self, Mapping, named};
+use super::place::Place;
+use super::report::{Direction, Report};
+use super::selection::Rules;
+use super::source::Source;
+use super::source_local::LocalSource;
+use crate::config::remote::{self, RemoteAccount};
+use crate::datastores::DatastoreHandle;
+use crate::jobs::StartError;
+use crate::server::Server;
+use crate::task::{TaskContext, TaskFailure};
+
+/// How many chunks are on their way in a whole run; bounds its memory.
+const CHUNKS_IN_FLIGHT: usize = 64;
+
+/// A push that can begin: its source is there, and it is known where to push to.
+pub struct Push {
+    server: Arc<Server>,
+    config: SyncJobConfig,
+    owner: AuthId,
+    source: DatastoreHandle,
+    account: RemoteAccount,
+    /// What is plain here is encrypted with it on its way.
+    key: Option<Arc<CryptKey>>,
+}
+
+impl Push {
+    /// Looks up what a push needs. The privileges of `owner` count. Blocking.
+    ///
+    /// # Errors
+    /// The source is not there or not open for reading, the remote is not known, or `owner` may not use the key.
+    pub fn prepare(
+        server: &Arc<Server>,
+        config: SyncJobConfig,
+        owner: AuthId,
+    ) -> std::result::Result<Self, StartError> {
+        let source = server.datastores().lookup(&config.store, Operation::Read)?;
+        let name = config.remote.as_ref();
+        let name = name.ok_or_else(|| StartError::Unable("missing required remote".to_owned()))?;
+        let account = remote::account(server.config(), name.as_str());
+        let account =
+            account.map_err(|error| StartError::Unable(crate::http::error::chain(&error)))?;
+        let key = config.active_encryption_key.as_deref();
+        let key = key.map(|id| keys::load(server, &owner, id, true));
+        Ok(Self {
+            server: Arc::clone(server),
+            owner,
+            source,
+            account,
+            key: key.transpose()?.map(Arc::new),
+            config,
+        })
+    }
+
+    /// What is pushed.
+    pub fn config(&self) -> &SyncJobConfig {
+        &self.config
+    }
+
+    /// The datastore that is read from.
+    pub fn source(&self) -> &DatastoreHandle {
+        &self.source
+    }
+
+    /// Pushes, until it is done or the task is stopped.
+    ///
+    /// # Errors
+    /// Something could not be pushed; the log says what.
+    pub async fn run(
+        self,
+        aborted: &str,
+        task: &TaskContext,
+    ) -> std::result::Result<(), TaskFailure> {
+        let work = async {
+            let run = Run::begin(self, task).await?;
+            run.push().await?;
+            run.report.finish(run.config.remove_vanished, task)
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = task.aborted() => Err(TaskFailure::new(aborted)),
+        }
+    }
+}
+
+/// A push under way.
+pub(super) struct Run {
+    pub server: Arc<Server>,
+    pub config: SyncJobConfig,
+    pub owner: AuthId,
+    pub local: LocalSource,
+    /// The same, asked as any source.
+    pub source: Source,
+    pub target: PushTarget,
+    pub rules: Rules,
+    pub mapping: Mapping,
+    pub key: Option<Arc<CryptKey>>,
+    pub in_flight: Semaphore,
+    pub report: Report,
+    pub task: TaskContext,
+    /// Where it is noted what could not be sent.
+    pub records: PathBuf,
+}
+
+impl Run {
+    async fn begin(push: Push, task: &TaskContext) -> Result<Self> {
+        let local = LocalSource::new(&push.server, push.source, &push.owner);
+        let target = PushTarget::connect(&push.account, &push.config).await?;
+        Ok(Self {
+            records: push.server.roots().var_lib().join("sync"),
+            rules: Rules::of(&push.config),
+            mapping: Mapping {
+                source: push.config.ns.clone(),
+                target: push.config.remote_ns.clone(),
+            },
+            server: push.server,
+            config: push.config,
+            owner: push.owner,
+            source: Source::Local(local.clone()),
+            local,
+            target,
+            key: push.key,
+            in_flight: Semaphore::new(CHUNKS_IN_FLIGHT),
+            report: Report::new(Direction::Push),
+            task: task.clone(),
+        })
+    }
+
+    /// Notes an error in log and report; the run goes on.
+    pub fn failed(&self, text: &str) {
+        self.report.failed(text);
+        self.task.log(text);
+    }
+
+    /// Whether the owner of the job may do something in a namespace of the target, as far as this server has a say.
+    pub fn require(&self, namespace: &Namespace, privilege: Privileges) -> Result<()> {
+        let path = self.target.acl_path(namespace);
+        let granted = self.server.privileges(&self.owner, &path);
+        if granted.contains(privilege) {
+            return Ok(());
+        }
+        Err(SyncError::Content(format!(
+            "missing permissions '{privilege}' on '{path}' for '{}'",
+            self.owner
+        )))
+    }
+
+    async fn push(&self) -> Result<()> {
+        let mut namespaces = self.namespaces().await?;
+        self.mapping
+            .check_depth(&namespaces)
+            .map_err(SyncError::Broken)?;
+        namespaces::sort(&mut namespaces);
+        let mut there = self.target.namespaces().await?;
+        for namespace in &namespaces {
+            self.push_namespace(namespace, &mut there, namespaces.len() > 1)
+                .await;
+        }
+        if self.config.remove_vanished {
+            vanished::remove_namespaces(self, there).await?;
+        }
+        if !self.target.counts_removals() && self.config.remove_vanished {
+            self.task.log(
+                "Older api version on remote detected, deletion statistics might be incomplete",
+            );
+        }
+        Ok(())
+    }
+
+    /// The namespaces of which the owner of the job may read something.
+    async fn namespaces(&self) -> Result<Vec<Namespace>> {
+        let (anchor, depth) = (&self.config.ns, self.config.max_depth);
+        let found = self.local.namespaces(anchor, depth).await;
+        let mut found = found.map_err(|error| {
+            SyncError::Broken(format!(
+                "unable to list the namespaces of datastore '{}' - {error}",
+                self.config.store
+            ))
+        })?;
+        found.retain(|namespace| {
+            let path = namespace.acl_path(&self.config.store);
+            let granted = self.server.privileges(&self.owner, &path);
+            granted.contains(Privileges::DATASTORE_READ)
+                || granted.contains(Privileges::DATASTORE_BACKUP)
+        });
+        Ok(found)
+    }
+
+    async fn push_namespace(
+        &self,
+        source: &Namespace,
+        there: &mut Vec<Namespace>,
+        is_one_of_several: bool,
+    ) {
+        let (from, to) = (&self.config.store, &self.config.remote_store);
+        self.task.log("----");
+        let target = match self.mapping.map(source) {
+            Ok(target) => target,
+            Err(reason) => {
+                return self.failed(&format!("Cannot sync {} - {reason}", named(source)));
+            }
+        };
+        self.task.log(format!(
+            "Syncing datastore '{from}', {} into datastore '{to}', {}",
+            named(source),
+            named(&target)
+        ));
+        if let Err(error) = self.make_namespace(&target, there).await {
+            return self.failed(&format!(
+                "Cannot sync {} into {} - {error}",
+                named(source),
+                named(&target)
+            ));
+        }
+        if let Err(error) = self.push_groups(source, &target).await {
+            return self.failed(&format!(
+                "Encountered errors while syncing {} - {error}",
+                named(source)
+            ));
+        }
+        if is_one_of_several {
+            self.task.log(self.report.progress(source));
+        }
+    }
+
+    /// Makes a namespace at the target, and those above it that are missing.
+    async fn make_namespace(&self, wanted: &Namespace, there: &mut Vec<Namespace>) -> Result<()> {
+        let mut current = Namespace::root();
+        for component in wanted.components() {
+            let parent = current;
+            current = parent
+                .child(component)
+                .map_err(|error| SyncError::Content(error.to_string()))?;
+            if there.contains(&current) {
+                continue;
+            }
+            self.require(wanted, Privileges::REMOTE_DATASTORE_MODIFY)?;
+            self.target.make_namespace(&parent, component).await?;
+            self.task.log(format!(
+                "Successfully created new namespace {current} on remote"
+            ));
+            there.push(current.clone());
+        }
+        self.require(wanted, Privileges::REMOTE_DATASTORE_BACKUP)
+    }
+
+    async fn push_groups(&self, source: &Namespace, target: &Namespace) -> Result<()> {
+        let mut groups = self.source.groups(source).await?;
+        let total = groups.len();
+        groups.retain(|group| GroupFilter::selects(&self.config.group_filter, group));
+        groups.sort();
+        self.task.log(format!(
+            "Found {} groups to sync (out of {total} total)",
+            groups.len()
+        ));
+        let there = self.target.groups(target).await?;
+        let workers = self.config.worker_threads.unwrap_or(1).max(1);
+        let place = Place {
+            source,
+            target,
+            groups: groups.len(),
+            done: AtomicUsize::new(0),
+        };
+        stream::iter(groups)
+            .map(|group| self.push_group(&place, &there, group))
+            .buffer_unordered(workers)
+            .collect::<()>()
+            .await;
+        if self.config.remove_vanished {
+            vanished::remove_groups(self, &place, &there).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_group(
+        &self,
+        place: &Place<'_>,
+        there: &HashMap<BackupGroup, GroupThere>,
+        group: BackupGroup,
+    ) {
+        if let Err(error) = GroupPush::run(self, place, &group, there.get(&group)).await {
+            self.failed(&format!("sync group {group} failed - {error}"));
+        }
+        self.report.groups.fetch_add(1, Ordering::Relaxed);
+        place.done.fetch_add(1, Ordering::Relaxed);
+    }
+}

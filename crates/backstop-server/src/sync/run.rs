@@ -1,0 +1,117 @@
+//! A sync that can begin, in either direction: what jobs and single calls start.
+
+use std::sync::Arc;
+
+use backstop_types::AuthId;
+use backstop_types::record::{SyncDirection, SyncJobConfig};
+
+use super::pull::Pull;
+use super::push::Push;
+use crate::datastores::DatastoreHandle;
+use crate::jobs::StartError;
+use crate::server::Server;
+use crate::task::{TaskContext, TaskFailure};
+
+/// A sync that can begin.
+pub enum Sync {
+    /// To a datastore of this server.
+    Pull(Box<Pull>),
+    /// From a datastore of this server.
+    Push(Box<Push>),
+}
+
+impl Sync {
+    /// Looks up what a sync needs, with the privileges of `owner`, who will own what is new here. Blocking.
+    ///
+    /// # Errors
+    /// The datastore here is not there or not open, the other side is not known, or a key cannot be used.
+    pub fn prepare(
+        server: &Arc<Server>,
+        config: SyncJobConfig,
+        owner: AuthId,
+    ) -> Result<Self, StartError> {
+        Ok(match config.sync_direction {
+            SyncDirection::Pull => Self::Pull(Box::new(Pull::prepare(server, config, owner)?)),
+            SyncDirection::Push => Self::Push(Box::new(Push::prepare(server, config, owner)?)),
+        })
+    }
+
+    /// What is synced.
+    pub fn config(&self) -> &SyncJobConfig {
+        match self {
+            Self::Pull(pull) => pull.config(),
+            Self::Push(push) => push.config(),
+        }
+    }
+
+    /// The datastore here.
+    pub fn datastore(&self) -> &DatastoreHandle {
+        match self {
+            Self::Pull(pull) => pull.target(),
+            Self::Push(push) => push.source(),
+        }
+    }
+
+    /// The two sides, for the log.
+    fn sides(&self) -> String {
+        let (here, there) = (&self.config().store, other_side(self.config()));
+        match self {
+            Self::Pull(_) => format!("datastore '{here}' from '{there}'"),
+            Self::Push(_) => format!("datastore '{here}' to '{there}'"),
+        }
+    }
+
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Pull(_) => "pull",
+            Self::Push(_) => "push",
+        }
+    }
+
+    /// Runs as the job whose tasks have this id.
+    ///
+    /// # Errors
+    /// Something could not be synced; the log says what.
+    pub async fn run_job(
+        self,
+        id: &str,
+        schedule: Option<&str>,
+        task: TaskContext,
+    ) -> Result<(), TaskFailure> {
+        task.log(format!("Starting datastore sync job '{id}'"));
+        if let Some(schedule) = schedule {
+            task.log(format!("task triggered by schedule '{schedule}'"));
+        }
+        task.log(format!("sync {}", self.sides()));
+        self.run("sync aborted", &task).await?;
+        task.log(format!("sync job '{id}' end"));
+        Ok(())
+    }
+
+    /// Runs once.
+    ///
+    /// # Errors
+    /// Something could not be synced; the log says what.
+    pub async fn run_once(self, task: TaskContext) -> Result<(), TaskFailure> {
+        let (verb, store) = (self.verb(), self.config().store.clone());
+        task.log(format!("{verb} {}", self.sides()));
+        self.run(&format!("{verb} aborted"), &task).await?;
+        task.log(format!("{verb} datastore '{store}' end"));
+        Ok(())
+    }
+
+    async fn run(self, aborted: &str, task: &TaskContext) -> Result<(), TaskFailure> {
+        match self {
+            Self::Pull(pull) => pull.run(aborted, task).await,
+            Self::Push(push) => push.run(aborted, task).await,
+        }
+    }
+}
+
+/// How the other side is called in the log.
+pub(super) fn other_side(config: &SyncJobConfig) -> String {
+    match &config.remote {
+        Some(remote) => format!("{remote}/{}", config.remote_store),
+        None => config.remote_store.to_string(),
+    }
+}

@@ -63,6 +63,7 @@ pub fn run(args: &[String]) -> Result<bool> {
         }
     }
 
+    lock(&root)?;
     seed(&root)?;
     let mut clean = true;
     for target in &chosen {
@@ -91,6 +92,33 @@ pub fn run(args: &[String]) -> Result<bool> {
     Ok(clean)
 }
 
+/// Brings the lock file of the targets, which are a workspace of their own, in line with that of the crates: what is fuzzed is
+/// what is built.
+fn lock(root: &Path) -> Result<()> {
+    let metadata = |more: &[&str]| {
+        Command::new("cargo")
+            .current_dir(root)
+            .args(["metadata", "--format-version", "1"])
+            .args(["--manifest-path", "fuzz/Cargo.toml"])
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("starting cargo metadata")
+    };
+    if metadata(&["--locked"])?.success() {
+        return Ok(());
+    }
+    println!("== fuzz/Cargo.lock is out of date, and made anew from Cargo.lock");
+    std::fs::copy(root.join("Cargo.lock"), root.join("fuzz/Cargo.lock"))
+        .context("copying Cargo.lock")?;
+    let made = metadata(&[])?;
+    if !made.success() {
+        bail!("unable to make fuzz/Cargo.lock: {made}");
+    }
+    Ok(())
+}
+
 /// Puts samples of the real formats into the corpora, so that the fuzzer need not find the magic numbers itself.
 fn seed(root: &Path) -> Result<()> {
     for (target, suffix) in [
@@ -107,11 +135,15 @@ fn seed(root: &Path) -> Result<()> {
             &root.join("fuzz/corpus").join(target),
         )?;
     }
-    for target in ["pxar", "catalog", "manifest", "second_factor", "webauthn"] {
+    let seeds = root.join("fuzz/seeds");
+    for entry in
+        std::fs::read_dir(&seeds).with_context(|| format!("reading {}", seeds.display()))?
+    {
+        let entry = entry?;
         copy_seeds(
-            &root.join("fuzz/seeds").join(target),
+            &entry.path(),
             "",
-            &root.join("fuzz/corpus").join(target),
+            &root.join("fuzz/corpus").join(entry.file_name()),
         )?;
     }
     Ok(())
@@ -174,4 +206,20 @@ fn targets(root: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn each_target_is_declared() {
+        let root = crate::workspace_root().unwrap();
+        let manifest = std::fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
+        for target in targets(&root).unwrap() {
+            let bin = format!("name = \"{target}\"\npath = \"fuzz_targets/{target}.rs\"");
+            assert!(manifest.contains(&bin), "{target}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use serde_json::{Value, json};
+use testbed::api::Api;
 use testbed::server::{ServerProcess, succeeded};
 use testbed::stock::StockServer;
 use testbed::tree;
@@ -547,4 +549,101 @@ fn the_installation_of_a_stock_server_is_taken_over_and_handed_back() {
             .count(),
         2
     );
+}
+
+#[test]
+fn users_tokens_rules_and_realms_of_a_stock_server_are_changed_here_and_work_there_again() {
+    let Some(world) = World::new() else { return };
+    let manager = |words: &[&str]| {
+        let output = world
+            .stock
+            .stock_command("proxmox-backup-manager")
+            .args(words)
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let words = ["user", "create", "ann@pbs", "--password", "Ann-Password-1"];
+    manager(&[&words[..], &["--comment", "made there"]].concat());
+    manager(&["user", "generate-token", "ann@pbs", "there"]);
+    let rule = ["acl", "update", "/datastore/store1", "DatastoreAdmin"];
+    manager(&[&rule[..], &["--auth-id", "ann@pbs"]].concat());
+    let realm = [
+        "openid",
+        "create",
+        "sso",
+        "--issuer-url",
+        "https://id.example.com",
+    ];
+    manager(&[&realm[..], &["--client-id", "b", "--comment", "made there"]].concat());
+
+    let theirs = Path::new("/proc")
+        .join(world.stock.pid().to_string())
+        .join("root/etc/proxmox-backup");
+    let root = world.path("root");
+    let etc = root.join("etc/proxmox-backup");
+    fs::create_dir_all(root.join("etc")).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&theirs, &etc])
+        .output()
+        .unwrap();
+    succeeded(&copied).unwrap();
+    let mut ours =
+        ServerProcess::start(Path::new(BINARY), &root, ([127, 0, 0, 1], 0).into()).unwrap();
+    // Whom the stock server made logs in here, and changes are made with the server and without one.
+    let ann = Api::log_in(&ours, "ann@pbs", "Ann-Password-1").unwrap();
+    let recovery = json!({"type": "recovery", "password": "Ann-Password-1"});
+    ann.post("access/tfa/ann@pbs", recovery).unwrap();
+    drop(ann);
+    let make = |words: &[&str]| ours.ok("manager", words).unwrap();
+    make(&["user", "update", "ann@pbs", "--comment", "changed here"]);
+    make(&["user", "create", "bob@pbs", "--password", "Bob-Password-1"]);
+    make(&[&rule[..], &["--auth-id", "bob@pbs"]].concat());
+    let made = make(&["user", "generate-token", "bob@pbs", "here"]);
+    let made: Value = serde_json::from_str(made.strip_prefix("Result: ").unwrap()).unwrap();
+    let secret = made["value"].as_str().unwrap();
+    make(&[&rule[..], &["--auth-id", "bob@pbs!here"]].concat());
+    make(&["openid", "update", "sso", "--comment", "changed here"]);
+    make(&["user", "tfa", "list", "ann@pbs"]);
+    ours.stop().unwrap();
+    for name in [
+        "user.cfg",
+        "acl.cfg",
+        "domains.cfg",
+        "shadow.json",
+        "token.shadow",
+        "tfa.json",
+    ] {
+        // In place, so that files that are there keep their owner.
+        fs::write(theirs.join(name), fs::read(etc.join(name)).unwrap()).unwrap();
+    }
+
+    let list = |words: &[&str]| -> Vec<Value> {
+        let words = [words, &["--output-format", "json"]].concat();
+        serde_json::from_str(&manager(&words)).unwrap()
+    };
+    let users = list(&["user", "list"]);
+    let find = |id: &str| users.iter().find(|user| user["userid"] == id).unwrap();
+    assert_eq!(find("ann@pbs")["comment"], "changed here");
+    assert!(find("bob@pbs").is_object());
+    assert_eq!(list(&["openid", "list"])[0]["comment"], "changed here");
+    assert_eq!(list(&["user", "list-tokens", "bob@pbs"]).len(), 1);
+    assert_eq!(list(&["user", "list-tokens", "ann@pbs"]).len(), 1);
+    assert_eq!(
+        list(&["user", "tfa", "list", "ann@pbs"])[0]["id"],
+        "recovery"
+    );
+    for (who, secret) in [("bob@pbs", "Bob-Password-1"), ("bob@pbs!here", secret)] {
+        let output = world
+            .stock
+            .stock_command("proxmox-backup-client")
+            .args(["snapshot", "list"])
+            .env("PBS_REPOSITORY", format!("{who}@127.0.0.1:store1"))
+            .env("PBS_PASSWORD", secret)
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap();
+    }
 }

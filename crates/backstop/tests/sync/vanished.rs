@@ -100,3 +100,52 @@ fn vanished_snapshots_groups_and_namespaces_go_but_nothing_protected_foreign_or_
         .collect();
     assert_eq!(world.snapshots(""), left, "{log}");
 }
+
+#[test]
+fn what_is_under_a_retention_lock_stays_although_it_has_vanished() {
+    let world = World::new();
+    world.write("disk", 6, 1);
+    world
+        .there
+        .ok("client", &["namespace", "create", "gone"])
+        .unwrap();
+    world.backup(&["--backup-id", "x", "--ns", "gone"], 1_700_000_000);
+    for (id, time) in [
+        ("x", 1_700_000_000),
+        ("x", 1_700_000_001),
+        ("vanishing", 1_700_000_000),
+    ] {
+        world.backup_image(id, time);
+    }
+    let (log, end) = world.pull(json!({}));
+    assert_eq!(end, "OK", "{log}");
+    // Namespaces below the root are under its lock, too.
+    let lock = ["set", "store1", "--days", "30"];
+    world.here.ok("retention-lock", &lock).unwrap();
+    let before = world.snapshots("");
+
+    forget(&world, "host/x/2023-11-14T22:13:20Z", "");
+    forget(&world, "host/vanishing/2023-11-14T22:13:20Z", "");
+    let words = ["namespace", "delete", "gone", "--delete-groups", "true"];
+    world.there.ok("client", &words).unwrap();
+    let (log, end) = world.pull(json!({"remove-vanished": true}));
+    assert_eq!(end, "OK", "{log}");
+    assert_eq!(world.snapshots(""), before);
+    assert_eq!(world.snapshots("gone"), ["host/x/1700000000"]);
+    for line in [
+        "don't delete vanished snapshot: ",
+        "Kept group 'host/vanishing': ",
+        "Kept group 'host/x': ",
+        "Did not remove namespace gone - snapshots under a retention lock remain",
+    ] {
+        assert!(log.contains(line), "no {line:?} in\n{log}");
+    }
+    assert_eq!(log.matches("by the retention lock of").count(), 3, "{log}");
+    for file in [
+        "host/x/2023-11-14T22:13:20Z",
+        "host/vanishing/2023-11-14T22:13:20Z",
+    ] {
+        let path = world.here.root.join("datastore/store1").join(file);
+        assert!(path.join("index.json.blob").is_file(), "{file}");
+    }
+}

@@ -59,9 +59,10 @@ pub use progress::Progress;
 pub use prune::PrunedSnapshot;
 pub use relocation::{MoveRefusal, NamespaceMove};
 pub use retention_lock::{
-    Attempt, Change, Clock, ClockRequest, DEFAULT_GRACE_HOURS, Governing, Lock, Locks, MAX_DAYS,
-    MAX_GRACE_HOURS, NamespaceLock, Request, RetentionLock, RetentionLockRefusal,
-    RetentionLockStatus, RetentionLocked, SystemClock, TrustedTime, moment, place,
+    Attempt, Change, Clock, ClockRequest, DEFAULT_GRACE_HOURS, FILE as RETENTION_LOCK_FILE,
+    Governing, Lock, Locks, MAX_DAYS, MAX_GRACE_HOURS, NamespaceLock, Request, RetentionLock,
+    RetentionLockRefusal, RetentionLockStatus, RetentionLocked, SystemClock, TrustedTime, moment,
+    place,
 };
 pub use snapshot::SnapshotInfo;
 pub use snapshot_import::{SnapshotImport, check_file};

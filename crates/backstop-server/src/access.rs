@@ -24,6 +24,7 @@ pub mod realm_sync;
 mod refusal;
 mod revocation;
 pub mod second_factor;
+pub mod session_limit;
 pub(crate) mod throttle;
 mod ticket;
 pub mod token;

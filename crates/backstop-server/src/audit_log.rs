@@ -1,20 +1,27 @@
 //! The audit log: who logged in or tried to, and who changed or started what, from where. One JSON object a line.
 //!
-//! Never holds a secret: of what a request sends, only the names of parameters are told, and the values of those few that say
-//! what is changed. Described in `docs/security.md`.
+//! Never holds a secret: of what a request or a command is given, only the names of parameters are told, and the values of those
+//! few that say what is changed. Described in `docs/security.md`.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use backstop_datastore::ownership;
 
 use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::Roots;
 use crate::http::access_log::LineLog;
 use crate::router::Params;
+use crate::service_account;
 
 /// The file, beside the other logs of the API.
-pub(crate) const FILE: &str = "audit.log";
+pub const FILE: &str = "audit.log";
 /// Longest text that is told of one value, in characters.
 const MAX_TEXT: usize = 256;
 /// Parameters whose values are told: they name things and permissions. All others can hold secrets, or belong to one.
@@ -77,6 +84,93 @@ enum What<'a> {
         #[serde(flatten)]
         parameters: Told,
     },
+    Command {
+        uid: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        login: Option<String>,
+        command: &'a str,
+        outcome: &'a str,
+        files: &'a [String],
+        #[serde(flatten)]
+        parameters: Told,
+    },
+    UserCreated {},
+}
+
+/// Where commands and the server itself are: on this host.
+const LOCAL: &str = "local";
+
+/// A command line that has changed files of the configuration.
+#[derive(Debug)]
+pub struct ChangingCommand<'a> {
+    /// The program and the words that name the command: `proxmox-backup-manager user create`.
+    pub name: &'a str,
+    /// The parameters by name. Of most of them only the name is told.
+    pub parameters: Vec<(&'a str, Value)>,
+    /// Whether it did all that it was asked for.
+    pub succeeded: bool,
+    /// The files.
+    pub files: &'a [String],
+}
+
+/// Notes a command of this process in the audit log of an installation, also while its server runs. Blocking.
+///
+/// # Errors
+/// When the line cannot be written.
+pub fn note_command(roots: &Roots, command: ChangingCommand<'_>) -> io::Result<()> {
+    let uid = rustix::process::getuid().as_raw();
+    let user = system_user(uid);
+    let mut parameters = Told::default();
+    for (name, value) in &command.parameters {
+        parameters.add(name, value);
+    }
+    let what = What::Command {
+        uid,
+        login: session_user().filter(|login| *login != user),
+        command: command.name,
+        outcome: if command.succeeded { "done" } else { "failed" },
+        files: command.files,
+        parameters,
+    };
+    let mut line = line("command", &user, LOCAL.to_owned(), what)?;
+    line.push('\n');
+    let folder = roots.api_logs();
+    ownership::create_dir_all(&folder, 0o755)?;
+    let path = folder.join(FILE);
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)?;
+    ownership::inherit(&file, &path)?;
+    file.write_all(line.as_bytes())?;
+    file.sync_data()
+}
+
+/// A user of this system, as it is called in the realm `pam`.
+fn system_user(uid: u32) -> String {
+    service_account::name_of(uid).map_or_else(|| format!("uid {uid}"), |name| format!("{name}@pam"))
+}
+
+/// Who logged in to the system before this process became another user, where the kernel keeps that.
+fn session_user() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/self/loginuid").ok()?;
+    let uid = text.trim().parse().ok().filter(|uid| *uid != u32::MAX)?;
+    Some(system_user(uid))
+}
+
+fn line(event: &str, user: &str, from: String, what: What<'_>) -> serde_json::Result<String> {
+    let user: String = user.chars().take(MAX_TEXT).collect();
+    serde_json::to_string(&Line {
+        time: Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+            .to_string(),
+        event,
+        user: &user,
+        from,
+        what,
+    })
 }
 
 /// What is told of a request's parameters.
@@ -95,14 +189,18 @@ impl Told {
     pub(crate) fn of(params: &Params) -> Self {
         let mut told = Self::default();
         for (name, value) in params.iter() {
-            match short(value).filter(|_| TOLD.contains(&name)) {
-                Some(value) => {
-                    told.parameters.insert(name.to_owned(), value);
-                }
-                None => told.others.push(name.to_owned()),
-            }
+            told.add(name, value);
         }
         told
+    }
+
+    fn add(&mut self, name: &str, value: &Value) {
+        match short(value).filter(|_| TOLD.contains(&name)) {
+            Some(value) => {
+                self.parameters.insert(name.to_owned(), value);
+            }
+            None => self.others.push(name.to_owned()),
+        }
     }
 }
 
@@ -154,19 +252,19 @@ impl AuditLog {
         self.write("request", user, peer, what);
     }
 
+    /// Notes that the server has made a user: one that a provider vouches for, who comes from `peer`, or the first
+    /// administrator of all.
+    pub(crate) fn user_created(&self, peer: Option<SocketAddr>, user: &str) {
+        let from = peer.map_or_else(|| LOCAL.to_owned(), shown);
+        self.write_from("user-created", user, from, What::UserCreated {});
+    }
+
     fn write(&self, event: &str, user: &str, peer: SocketAddr, what: What<'_>) {
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let user: String = user.chars().take(MAX_TEXT).collect();
-        let line = Line {
-            time: Timestamp::now()
-                .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-                .to_string(),
-            event,
-            user: &user,
-            from: peer.to_string(),
-            what,
-        };
-        match serde_json::to_string(&line) {
+        self.write_from(event, user, shown(peer), what);
+    }
+
+    fn write_from(&self, event: &str, user: &str, from: String, what: What<'_>) {
+        match line(event, user, from, what) {
             Ok(line) => self.0.write(line),
             Err(err) => tracing::error!(%err, "unable to write a line of the audit log"),
         }
@@ -176,4 +274,8 @@ impl AuditLog {
     pub(crate) fn flush(&self) {
         self.0.flush();
     }
+}
+
+fn shown(peer: SocketAddr) -> String {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string()
 }

@@ -4,6 +4,7 @@
 //! It never gives a partial result and never loses what it does not understand: a file that
 //! cannot be read whole is not written.
 
+mod changes;
 pub mod datastore;
 pub mod encryption_keys;
 mod error;
@@ -15,6 +16,7 @@ pub mod remote;
 mod store;
 pub mod sync;
 
+pub use changes::Changes;
 pub use error::{ConfigError, EditError};
 pub(crate) use file::Stamp;
 pub use file::{ConfigLock, FileClass};

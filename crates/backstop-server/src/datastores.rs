@@ -11,6 +11,7 @@
 //! and what runs is given up (see [`Place`]). When the file system is back, everything works again.
 
 mod availability;
+pub(crate) mod foreign_owner;
 mod health;
 mod identity;
 mod operations;

@@ -8,7 +8,7 @@
 pub mod access;
 pub mod api;
 mod archive_reader;
-mod audit_log;
+pub mod audit_log;
 pub mod backup_session;
 pub mod config;
 mod cut_off;

@@ -129,6 +129,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = ServerOptions {
             schedules: false,
+            real_ip: None,
             roots: Roots::below(dir.path()),
             listen: vec![([127, 0, 0, 1], 0).into()],
             node: Some("elsa".into()),

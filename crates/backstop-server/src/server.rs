@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use backstop_format::Fingerprint;
 use backstop_types::{AuthId, Privileges};
+use hyper::HeaderMap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -16,9 +17,10 @@ use crate::audit_log::{self, AuditLog};
 use crate::backup_session::chunk_gate::ChunkGate;
 use crate::config::{ConfigError, ConfigStore, EditError, migration};
 use crate::cut_off;
-use crate::datastores::{DatastoreRegistry, Watcher};
+use crate::datastores::{DatastoreRegistry, Watcher, foreign_owner};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
+use crate::http::real_ip::RealIp;
 use crate::jobs::{self, JobStates, Timer};
 use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
@@ -73,6 +75,8 @@ pub struct ServerOptions {
     pub node: Option<String>,
     /// Whether jobs run by their schedules; if not, they run on demand only.
     pub schedules: bool,
+    /// How reverse proxies tell where requests come from.
+    pub real_ip: Option<RealIp>,
 }
 
 impl ServerOptions {
@@ -83,6 +87,7 @@ impl ServerOptions {
             listen: vec![(Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()],
             node: None,
             schedules: true,
+            real_ip: None,
         }
     }
 }
@@ -115,6 +120,7 @@ pub struct Server {
     access_log: LineLog,
     auth_log: AuthLog,
     audit_log: AuditLog,
+    real_ip: Option<RealIp>,
     tree: Tree,
 }
 
@@ -187,6 +193,14 @@ impl Server {
     /// The log of who changed what.
     pub(crate) fn audit_log(&self) -> &AuditLog {
         &self.audit_log
+    }
+
+    /// Whom a request comes from that arrived on a connection from `peer`.
+    pub(crate) fn client_of(&self, headers: &HeaderMap, peer: SocketAddr) -> SocketAddr {
+        match &self.real_ip {
+            Some(real_ip) => real_ip.of(headers, peer),
+            None => peer,
+        }
     }
 
     /// All endpoints.
@@ -423,6 +437,8 @@ async fn run_with(
         .into_iter()
         .map(|socket| control.spawn(listener.clone().serve(socket)))
         .collect();
+    let registry = server.datastores.clone();
+    data.spawn_blocking(move || foreign_owner::report(&registry));
     data.spawn(watch_certificate(Arc::clone(&server), shutdown.subscribe()));
     data.spawn(log_rotation::run_daily(
         Arc::clone(&server),
@@ -491,6 +507,9 @@ fn prepare(
     let tree = Tree::new(endpoints)?;
     let config = Arc::new(ConfigStore::of(&roots));
     let administrator = create_administrator(&config)?;
+    if let Some(made) = &administrator {
+        audit_log.user_created(None, made.user.as_str());
+    }
     report_waiting_settings(&config);
     let access = AccessControl::open(Arc::clone(&config))?.with_helper(helper.clone());
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -512,6 +531,7 @@ fn prepare(
         access_log,
         auth_log,
         audit_log,
+        real_ip: options.real_ip,
         tree,
     });
     choose_ciphers(&server);

@@ -167,6 +167,11 @@ pub fn make_directory(roots: &Roots, path: &Path) {
     }
 }
 
+/// The name of a user of this system; `None` when it has none.
+pub(crate) fn name_of(uid: u32) -> Option<String> {
+    ServiceAccount::numbered((uid, 0)).ok()?.name
+}
+
 /// The system's lists of users and groups.
 struct Users {
     passwd: String,

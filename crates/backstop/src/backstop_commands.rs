@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
-use crate::manager_commands::{retention_lock, token};
+use crate::manager_commands::{audit, retention_lock, sessions, token};
 use crate::output;
 use crate::prune_simulator_command;
 use crate::server_command;
@@ -29,6 +29,7 @@ Usage: backstop COMMAND
   prune-simulator  show what retention rules would keep
   retention-lock   keep young snapshots from being removed by anybody
   token            API tokens that can only add backups
+  sessions         how long people stay logged in
   install-links    make links, so that this program is found under the names of these tools
   version          show the version
 
@@ -45,6 +46,7 @@ pub fn program(name: String) -> Program {
             .command("prune-simulator", prune_simulator_command::command())
             .group("retention-lock", retention_lock::commands())
             .command("server", server_command::command())
+            .group("sessions", sessions::commands())
             .group("token", token::commands())
             .command(
                 "install-links",
@@ -62,6 +64,7 @@ pub fn program(name: String) -> Program {
             )
             .command("version", Command::new("Show the version.", version)),
         aliases: &[],
+        observer: Some(audit::note),
     }
 }
 

@@ -48,6 +48,7 @@ pub fn program(name: String) -> Program {
             .command("extract", extract_command())
             .command("list", list_command()),
         aliases: &[],
+        observer: None,
     }
 }
 

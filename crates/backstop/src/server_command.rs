@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use backstop_server::http::real_ip::RealIp;
 use backstop_server::privileged_helper::PrivilegedHelper;
 use backstop_server::service_account::ServiceAccount;
 use backstop_server::{Inherited, ServerOptions, listener};
@@ -63,6 +64,7 @@ fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .collect::<Result<_, _>>()
             .context("unable to parse --listen")?;
     }
+    options.real_ip = real_ip();
     let inherited = give_up_root(&options)?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -71,6 +73,21 @@ fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .context("unable to start the runtime")?
         .block_on(run(options, inherited))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How reverse proxies tell where requests come from, as the environment says.
+fn real_ip() -> Option<RealIp> {
+    let real_ip = RealIp::from_environment().unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        None
+    })?;
+    if real_ip.trusts_this_host_alone() {
+        tracing::warn!(
+            "PROXY_REAL_IP_ALLOW_FROM does not name the proxies, so that the header in PROXY_REAL_IP_HEADER counts only for \
+             connections from this host"
+        );
+    }
+    Some(real_ip)
 }
 
 /// Started as root, the server leaves a helper behind that is root still, and becomes the owner of its configuration. There

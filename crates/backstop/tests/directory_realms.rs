@@ -5,8 +5,8 @@
 #[path = "../../backstop-server/tests/rest_captures/client.rs"]
 mod client;
 
-use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
 use client::{Answer, send};
@@ -454,34 +454,78 @@ fn the_manager_sets_directories_up_and_syncs_them() {
     );
 }
 
-#[test]
-fn a_directory_that_never_answers_holds_up_nobody_else() {
-    let root = tempfile::tempdir().unwrap();
+/// A server with a realm whose directory accepts connections and says nothing, and its user ann.
+fn with_silent_directory(root: &Path) -> (ServerProcess, Api, TcpListener) {
     let binary = Path::new(env!("CARGO_BIN_EXE_backstop"));
-    let server = ServerProcess::start(binary, root.path(), ([127, 0, 0, 1], 0).into()).unwrap();
+    let server = ServerProcess::start(binary, root, ([127, 0, 0, 1], 0).into()).unwrap();
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = silent.local_addr().unwrap().port();
-    let etc = root.path().join("etc/proxmox-backup");
     let realm = format!(
         "ldap: dead\n\tbase-dn {BASE}\n\tport {port}\n\tserver1 127.0.0.1\n\tuser-attr uid\n"
     );
-    std::fs::write(etc.join("domains.cfg"), realm).unwrap();
+    std::fs::write(root.join("etc/proxmox-backup/domains.cfg"), realm).unwrap();
     let api = Api::connect(&server).unwrap();
     api.post("access/users", json!({"userid": "ann@dead"}))
         .unwrap();
+    (server, api, silent)
+}
+
+/// Reads one message of the protocol.
+fn read_message(stream: &mut TcpStream) {
+    let mut byte = [0];
+    let mut next = |stream: &mut TcpStream| {
+        stream.read_exact(&mut byte).unwrap();
+        usize::from(byte[0])
+    };
+    assert_eq!(next(stream), 0x30);
+    let first = next(stream);
+    let length = if first < 0x80 {
+        first
+    } else {
+        (0..first - 0x80).fold(0, |length, _| length << 8 | next(stream))
+    };
+    stream.read_exact(&mut vec![0; length]).unwrap();
+}
+
+/// Plays a directory for one login: finds an entry for whatever is looked for, and accepts whatever password.
+fn answer_one_login(listener: &TcpListener) {
+    let (mut stream, _) = listener.accept().unwrap();
+    read_message(&mut stream);
+    let dn = b"uid=ann";
+    // An entry without attributes, and the end of the search, in answer to the first message.
+    let mut found = vec![0x30, 16, 2, 1, 1, 0x64, 11, 4, 7];
+    found.extend_from_slice(dn);
+    found.extend_from_slice(&[0x30, 0]);
+    found.extend_from_slice(&[0x30, 12, 2, 1, 1, 0x65, 7, 10, 1, 0, 4, 0, 4, 0]);
+    stream.write_all(&found).unwrap();
+    read_message(&mut stream);
+    stream
+        .write_all(&[0x30, 12, 2, 1, 2, 0x61, 7, 10, 1, 0, 4, 0, 4, 0])
+        .unwrap();
+    // Until the other side has had enough.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// Waits until six logins have asked, which is as many as do at a time.
+fn wait_for_six(silent: &TcpListener) -> Vec<TcpStream> {
+    let asked = (0..6).map(|_| {
+        let (mut stream, _) = silent.accept().unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        stream
+    });
+    asked.collect()
+}
+
+#[test]
+fn a_directory_that_never_answers_holds_up_nobody_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (server, api, silent) = with_silent_directory(root.path());
     let (address, password) = (server.address, server.password.clone());
     std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..40)
             .map(|_| scope.spawn(move || log_in(address, "ann@dead", "Ann-Secret")))
             .collect();
-        // Once the first ones have asked, and wait.
-        let asked: Vec<_> = (0..6)
-            .map(|_| {
-                let (mut stream, _) = silent.accept().unwrap();
-                stream.read_exact(&mut [0]).unwrap();
-                stream
-            })
-            .collect();
+        let asked = wait_for_six(&silent);
         assert_eq!(log_in(address, "admin@pbs", &password).status(), "200");
         api.get("access/users").unwrap();
         // Then they are given up, and so are all others.
@@ -489,6 +533,63 @@ fn a_directory_that_never_answers_holds_up_nobody_else() {
         drop(silent);
         for login in waiting {
             assert_eq!(login.join().unwrap().status(), "401");
+        }
+    });
+}
+
+#[test]
+fn a_password_that_is_asked_for_again_waits_for_a_silent_directory_without_holding_up_anybody() {
+    let root = tempfile::tempdir().unwrap();
+    let (server, api, silent) = with_silent_directory(root.path());
+    let address = server.address;
+    // It lets Ann in, and falls silent.
+    let session = std::thread::scope(|scope| {
+        let login = scope.spawn(move || log_in(address, "ann@dead", "Ann-Secret"));
+        answer_one_login(&silent);
+        login.join().unwrap().json()["data"].clone()
+    });
+    let text = |key: &str| session[key].as_str().unwrap().to_owned();
+    let ticket = (text("ticket"), text("CSRFPreventionToken"));
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..40)
+            .map(|number| {
+                let ticket = &ticket;
+                scope.spawn(move || {
+                    let (method, path, body) = match number % 2 {
+                        0 => (
+                            "PUT",
+                            "access/password",
+                            json!({"userid": "ann@dead", "password": "Other-Secret", "confirmation-password": "Ann-Secret"}),
+                        ),
+                        _ => (
+                            "POST",
+                            "access/tfa/ann@dead",
+                            json!({"type": "recovery", "password": "Ann-Secret"}),
+                        ),
+                    };
+                    let body = body.to_string();
+                    let headers = [
+                        ("Connection", "close".to_owned()),
+                        ("Content-Type", "application/json".to_owned()),
+                        ("Content-Length", body.len().to_string()),
+                        ("Cookie", format!("PBSAuthCookie={}", ticket.0)),
+                        ("CSRFPreventionToken", ticket.1.clone()),
+                    ];
+                    let headers: Vec<_> =
+                        headers.map(|(name, value)| (name.to_owned(), value)).into();
+                    let path = format!("/api2/json/{path}");
+                    send(address, method, &path, &headers, body.as_bytes()).unwrap()
+                })
+            })
+            .collect();
+        let asked = wait_for_six(&silent);
+        // Everybody else is served, and the data of the answer needs a thread, too.
+        api.get("access/users").unwrap();
+        drop(asked);
+        drop(silent);
+        for call in waiting {
+            let answer = call.join().unwrap();
+            assert_eq!(answer.status(), "401", "{}", answer.text());
         }
     });
 }

@@ -12,7 +12,7 @@ struct Installation(tempfile::TempDir);
 
 impl Installation {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(testbed::scratch::directory().unwrap())
     }
 
     /// With the configuration of a stock server.
@@ -57,6 +57,20 @@ impl Installation {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{words:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The lines of the audit log.
+    fn audit_log(&self) -> Vec<Value> {
+        let path = self.0.path().join("var/log/proxmox-backup/api/audit.log");
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => panic!("{error}"),
+        };
+        assert!(!text.contains("Very-Secret"), "{text}");
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     fn json(&self, words: &[&str]) -> Value {
@@ -394,4 +408,210 @@ fn users_rights_and_tokens_are_kept_with_the_commands_of_the_handbooks() {
     }
     let refused = installation.refused(&["acl", "update", path, "Audit", "--auth-id", user]);
     assert!(refused.contains("no such user"), "{refused}");
+}
+
+#[test]
+fn each_command_that_changes_the_configuration_leaves_one_line_in_the_audit_log() {
+    let installation = Installation::with_stock_configuration();
+    // As a server leaves it.
+    let states = installation
+        .0
+        .path()
+        .join("var/lib/proxmox-backup/jobstates");
+    std::fs::create_dir_all(states).unwrap();
+    let data = installation.0.path().join("data/audited");
+    let data = data.to_str().unwrap();
+    let user = "audited@pbs";
+    let token = "audited@pbs!tok";
+    let changes: &[(&[&str], &[&str], &[&str])] = &[
+        (
+            &["user", "create", user, "--password", "Very-Secret-1"],
+            &["user.cfg", "shadow.json"],
+            &["password"],
+        ),
+        (
+            &["user", "update", user, "--comment", "x"],
+            &["user.cfg"],
+            &["comment"],
+        ),
+        (
+            &["user", "update", user, "--password", "Very-Secret-2"],
+            &["backstop-revocations.json", "shadow.json"],
+            &["password"],
+        ),
+        (
+            &["user", "generate-token", user, "tok"],
+            &["token.shadow", "user.cfg"],
+            &[],
+        ),
+        (
+            &["acl", "update", "/datastore", "Audit", "--auth-id", user],
+            &["acl.cfg"],
+            &[],
+        ),
+        (
+            &["user", "delete-token", user, "tok"],
+            &["token.shadow", "user.cfg"],
+            &[],
+        ),
+        (
+            &[
+                "openid",
+                "create",
+                "sso",
+                "--issuer-url",
+                "https://id.example.com",
+                "--client-id",
+                "b",
+                "--client-key",
+                "Very-Secret-3",
+            ],
+            &["domains.cfg"],
+            &["client-id", "client-key", "issuer-url"],
+        ),
+        (&["openid", "delete", "sso"], &["domains.cfg"], &[]),
+        (
+            &["datastore", "create", "audited", data],
+            &["datastore.cfg"],
+            &[],
+        ),
+        (
+            &["datastore", "update", "audited", "--comment", "x"],
+            &["datastore.cfg"],
+            &["comment"],
+        ),
+        (
+            &[
+                "remote",
+                "create",
+                "far",
+                "--host",
+                "192.0.2.1",
+                "--auth-id",
+                "a@pbs",
+                "--password",
+                "Very-Secret-4",
+            ],
+            &["remote.cfg"],
+            &["host", "password"],
+        ),
+        (
+            &[
+                "prune-job",
+                "create",
+                "audit-p",
+                "--store",
+                "audited",
+                "--schedule",
+                "daily",
+                "--keep-last",
+                "1",
+            ],
+            &["prune.cfg"],
+            &["keep-last", "schedule"],
+        ),
+        (
+            &["verify-job", "create", "audit-v", "--store", "audited"],
+            &["verification.cfg"],
+            &[],
+        ),
+        (
+            &[
+                "sync-job",
+                "create",
+                "audit-s",
+                "--store",
+                "audited",
+                "--remote",
+                "far",
+                "--remote-store",
+                "xxx",
+            ],
+            &["sync.cfg"],
+            &["remote-store"],
+        ),
+        (&["sync-job", "remove", "audit-s"], &["sync.cfg"], &[]),
+        (&["remote", "remove", "far"], &["remote.cfg"], &[]),
+        (
+            &["datastore", "remove", "audited"],
+            &["acl.cfg", "datastore.cfg", "prune.cfg", "verification.cfg"],
+            &[],
+        ),
+        (
+            &["user", "remove", user],
+            &[
+                "acl.cfg",
+                "backstop-revocations.json",
+                "shadow.json",
+                "user.cfg",
+            ],
+            &[],
+        ),
+    ];
+    let mut count = 0;
+    for (words, files, others) in changes {
+        installation.ok(words);
+        let lines = installation.audit_log();
+        count += 1;
+        assert_eq!(lines.len(), count, "{words:?}: {lines:#?}");
+        let line = lines.last().unwrap();
+        assert_eq!(line["event"], "command", "{line}");
+        assert_eq!(line["outcome"], "done", "{line}");
+        assert_eq!(line["from"], "local", "{line}");
+        assert_eq!(line["uid"], rustix::process::getuid().as_raw(), "{line}");
+        assert!(!line["user"].as_str().unwrap().is_empty(), "{line}");
+        let command = line["command"].as_str().unwrap();
+        let named = words
+            .iter()
+            .take_while(|word| command.split(' ').any(|own| own == **word));
+        assert!(named.count() >= 2, "{words:?}: {line}");
+        let told: Vec<&str> = line["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|file| file.as_str().unwrap())
+            .collect();
+        assert!(
+            !told.is_empty() && told.iter().all(|file| files.contains(file)),
+            "{words:?}: {line}"
+        );
+        assert!(
+            told.contains(files.last().unwrap()) || told.contains(&files[0]),
+            "{words:?}: {line}"
+        );
+        let names: Vec<&str> = line["others"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice)
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        assert_eq!(names, *others, "{words:?}: {line}");
+    }
+    let rule = &installation.audit_log()[4];
+    assert_eq!(
+        rule["parameters"],
+        serde_json::json!({"path": "/datastore", "role": "Audit", "auth-id": user})
+    );
+    // Looking changes nothing, and neither does what is refused.
+    for words in [
+        ["user", "list"].as_slice(),
+        &["acl", "list"],
+        &["datastore", "list"],
+        &["user", "permissions", "fixture@pbs"],
+    ] {
+        installation.ok(words);
+    }
+    installation.refused(&["user", "create", "fixture@pbs"]);
+    installation.refused(&["user", "token", "delete", "fixture@pbs", token]);
+    assert_eq!(installation.audit_log().len(), count);
+    let mode = std::fs::metadata(
+        installation
+            .0
+            .path()
+            .join("var/log/proxmox-backup/api/audit.log"),
+    )
+    .unwrap()
+    .permissions()
+    .mode();
+    assert_eq!(mode & 0o777, 0o640);
 }

@@ -5,8 +5,11 @@
 #[path = "../../backstop-server/tests/rest_captures/client.rs"]
 mod client;
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use client::{Answer, send};
 use serde_json::{Value, json};
@@ -24,11 +27,11 @@ struct Setting {
     _root: tempfile::TempDir,
 }
 
-/// The program, as one that trusts this authority as the system's.
-fn trusting(authority: &Authority, folder: &Path) -> PathBuf {
+/// The program, as one that trusts this authority as the system's, with one more assignment to a variable.
+fn trusting(authority: &Authority, folder: &Path, assignment: &str) -> PathBuf {
     let script = folder.join("backstop");
     let text = format!(
-        "#!/bin/sh\nSSL_CERT_FILE='{}' exec '{}' \"$@\"\n",
+        "#!/bin/sh\n{assignment} SSL_CERT_FILE='{}' exec '{}' \"$@\"\n",
         authority.certificate.display(),
         env!("CARGO_BIN_EXE_backstop")
     );
@@ -40,10 +43,15 @@ fn trusting(authority: &Authority, folder: &Path) -> PathBuf {
 impl Setting {
     /// `None` where there is no provider.
     fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// With a variable in the environment of the server.
+    fn start_with(assignment: &str) -> Option<Self> {
         let installed = installed()?;
         let root = tempfile::tempdir().unwrap();
         let authority = Authority::create(root.path()).unwrap();
-        let binary = trusting(&authority, root.path());
+        let binary = trusting(&authority, root.path(), assignment);
         let provider = OpenIdProvider::start(&installed, REDIRECT, Some(&authority)).unwrap();
         let server = ServerProcess::start(
             &binary,
@@ -327,4 +335,109 @@ fn a_provider_that_is_not_there_is_named() {
             .unwrap_err()
             .contains("no such openid 'sso'")
     );
+}
+
+/// A proxy on loopback that tunnels, or refuses to.
+struct Proxy {
+    port: u16,
+    /// What it was asked for.
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// It runs until the test ends.
+    fn start(tunnels: bool) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&heads);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, noted) = (stream.unwrap(), Arc::clone(&noted));
+                std::thread::spawn(move || serve(stream, tunnels, &noted));
+            }
+        });
+        Self { port, heads }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// Ends with the connection, in whichever way.
+fn serve(mut stream: TcpStream, tunnels: bool, heads: &Mutex<Vec<String>>) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).ok()?;
+    heads.lock().unwrap().push(head.clone());
+    if !tunnels {
+        return stream.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").ok();
+    }
+    let mut server = TcpStream::connect(head.split(' ').nth(1)?).ok()?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
+    let (mut from, mut to) = (stream.try_clone().ok()?, server.try_clone().ok()?);
+    let up = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let _ = std::io::copy(&mut server, &mut stream);
+    let _ = stream.shutdown(Shutdown::Both);
+    up.join().ok()
+}
+
+#[test]
+fn providers_are_asked_through_the_proxy_of_the_host_and_directly_where_that_does_not_reach_them() {
+    let Some(setting) = Setting::start() else {
+        return;
+    };
+    let node = setting.server.root.join("etc/proxmox-backup/node.cfg");
+    let (good, refusing) = (Proxy::start(true), Proxy::start(false));
+    for (proxy, realm) in [(&good, "sso"), (&refusing, "own")] {
+        setting.create(realm, json!({}));
+        let text = format!("http-proxy: http://me:Secret@127.0.0.1:{}\n", proxy.port);
+        std::fs::write(&node, text).unwrap();
+        let answer = setting.log_in(&setting.come_back(realm, "ann"));
+        assert_eq!(answer.status(), "200", "{realm}: {}", answer.text());
+        let asked = proxy.asked();
+        let target = setting.provider.issuer.strip_prefix("https://").unwrap();
+        // For the token and for what the provider says of the user, at least.
+        assert!(asked.len() >= 2, "{realm}: {asked:?}");
+        for head in asked {
+            assert!(head.starts_with(&format!("CONNECT {target} ")), "{head}");
+            assert!(
+                head.contains("Proxy-Authorization: Basic bWU6U2VjcmV0"),
+                "{head}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_the_only_way_as_for_a_stock_server() {
+    let (good, refusing) = (Proxy::start(true), Proxy::start(false));
+    let other = Proxy::start(true);
+    for (proxy, is_reached) in [(&good, true), (&refusing, false)] {
+        let assignment = format!("ALL_PROXY=http://127.0.0.1:{}", proxy.port);
+        let Some(setting) = Setting::start_with(&assignment) else {
+            return;
+        };
+        let node = setting.server.root.join("etc/proxmox-backup/node.cfg");
+        std::fs::write(node, format!("http-proxy: 127.0.0.1:{}\n", other.port)).unwrap();
+        setting.create("sso", json!({}));
+        let asked = json!({"realm": "sso", "redirect-url": REDIRECT});
+        let answer = setting.post("access/openid/auth-url", asked);
+        if is_reached {
+            assert_eq!(answer.status(), "200", "{}", answer.text());
+        } else {
+            assert_eq!(answer.status(), "400");
+            assert!(answer.text().contains("403 Forbidden"), "{}", answer.text());
+        }
+        assert!(!proxy.asked().is_empty());
+    }
+    assert_eq!(other.asked(), [""; 0]);
 }

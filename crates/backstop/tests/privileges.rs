@@ -254,6 +254,24 @@ fn a_server_started_as_root_runs_as_the_service_user_and_does_what_only_root_can
     let group = fs::metadata(machine.path("mnt/deep/store1/host/x")).unwrap();
     assert_eq!(group.uid(), SERVICE_USER);
 
+    // What root's tools change is in the audit log, which stays the service user's.
+    let audit = "var-log/proxmox-backup/api/audit.log";
+    let lines = machine.read(audit);
+    let line = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .find(|line| line["event"] == "command" && line["parameters"]["userid"] == "web@pbs")
+        .unwrap();
+    assert_eq!(
+        (&line["user"], &line["uid"]),
+        (&json!("root@pam"), &json!(0))
+    );
+    assert!(!lines.contains("a-long-password"), "{lines}");
+    assert_eq!(
+        fs::metadata(machine.path(audit)).unwrap().uid(),
+        SERVICE_USER
+    );
+
     // Where root may not make anything, that is said.
     let refused = server
         .run("manager", &["datastore", "create", "store2", "/etc/store2"])
@@ -273,6 +291,31 @@ fn a_server_started_as_root_runs_as_the_service_user_and_does_what_only_root_can
         );
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn a_datastore_from_a_time_when_the_server_was_root_is_named_with_the_command_that_heals_it() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let mut server = machine.start();
+    for store in ["store1", "store2"] {
+        let path = format!("/mnt/{store}");
+        server
+            .ok("manager", &["datastore", "create", store, &path])
+            .unwrap();
+    }
+    server.kill().unwrap();
+    // One of both has a group that root wrote.
+    fs::create_dir_all(machine.path("mnt/store2/vm/100")).unwrap();
+    let mut server = machine.start();
+    let said = [
+        "store2",
+        "/mnt/store2/vm belongs to root",
+        "chown -R 34:34 /mnt/store2",
+    ];
+    assert_eq!(server.wait_for_log(&said, 1).unwrap(), 1);
+    server.stop().unwrap();
 }
 
 #[test]

@@ -636,14 +636,18 @@ fn users_tokens_rules_and_realms_of_a_stock_server_are_changed_here_and_work_the
         "recovery"
     );
     for (who, secret) in [("bob@pbs", "Bob-Password-1"), ("bob@pbs!here", secret)] {
-        let output = world
-            .stock
-            .stock_command("proxmox-backup-client")
-            .args(["snapshot", "list"])
-            .env("PBS_REPOSITORY", format!("{who}@127.0.0.1:store1"))
-            .env("PBS_PASSWORD", secret)
-            .output()
-            .unwrap();
-        succeeded(&output).unwrap();
+        let log_in = || {
+            let mut client = world.stock.stock_command("proxmox-backup-client");
+            client
+                .args(["snapshot", "list"])
+                .env("PBS_REPOSITORY", format!("{who}@127.0.0.1:store1"))
+                .env("PBS_PASSWORD", secret);
+            succeeded(&client.output().unwrap())
+        };
+        // A stock server believes its own memory of the files for some seconds.
+        let begin = std::time::Instant::now();
+        while let Err(error) = log_in() {
+            assert!(begin.elapsed().as_secs() < 60, "{who}: {error:#}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::options::ClientOptions;
+use super::proxy::ProxyAddress;
 use super::trust::{TrustVerifier, UntrustedCertificate};
 use crate::error::{ClientError, Result};
 
@@ -123,16 +124,7 @@ impl Dialer {
         let stream = match &self.options.proxy {
             Some(proxy) => {
                 tracing::info!("Using proxy connection: {proxy}");
-                let mut stream =
-                    connect_tcp(proxy.host(), proxy.port())
-                        .await
-                        .map_err(|reason| ClientError::Proxy {
-                            server: server.clone(),
-                            proxy: proxy.to_string(),
-                            reason,
-                        })?;
-                proxy.open_tunnel(&mut stream, &server).await?;
-                stream
+                proxy.connect(&server).await?
             }
             None => connect_tcp(self.options.bare_host(), self.options.port)
                 .await
@@ -184,6 +176,24 @@ impl Dialer {
                 None => failed(error.to_string()),
             }),
         }
+    }
+}
+
+impl ProxyAddress {
+    /// A connection to `server` (`host:port`) through this proxy.
+    ///
+    /// # Errors
+    /// When the proxy does not answer, or cannot or will not connect to the server.
+    pub async fn connect(&self, server: &str) -> Result<TcpStream> {
+        let mut stream = connect_tcp(self.host(), self.port())
+            .await
+            .map_err(|reason| ClientError::Proxy {
+                server: server.to_owned(),
+                proxy: self.to_string(),
+                reason,
+            })?;
+        self.open_tunnel(&mut stream, server).await?;
+        Ok(stream)
     }
 }
 

@@ -20,7 +20,7 @@ use super::refusal::{Failure, Refused};
 use super::second_factor::SecondFactors;
 use super::throttle::{Attempt, Throttle};
 use super::token_cache::TokenCache;
-use super::{csrf, password_hash, revocation, ticket};
+use super::{csrf, password_hash, revocation, session_limit, ticket, user};
 use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile, Stamp};
 use crate::privileged_helper::PrivilegedHelper;
 
@@ -146,10 +146,12 @@ impl AccessControl {
         csrf: Option<&str>,
         writes: bool,
     ) -> Result<AuthId, Refused> {
-        let user = self.ticket_user(ticket)?;
+        let (user, login) = self.signed_login(ticket)?;
         if !self.is_active(&user.clone().into())? {
             return Err(Refused::of(&user, DISABLED));
         }
+        self.check_revocation(&user, ticket)?;
+        session_limit::check(&self.config, &user, login, self.now())?;
         if writes {
             let token = csrf.ok_or_else(|| Refused::of(&user, "missing CSRF prevention token"))?;
             csrf::verify(&self.keys.csrf, user.as_str(), token, self.now())
@@ -161,35 +163,62 @@ impl AccessControl {
     /// Whether a text is a valid login ticket, of whomever.
     #[must_use]
     pub fn is_ticket(&self, text: &str) -> bool {
-        text.starts_with("PBS:") && self.ticket_user(text).is_ok()
+        text.starts_with("PBS:") && self.ticket_login(text).is_ok()
     }
 
-    /// The user of a valid login ticket, whether or not the account is in order.
-    pub(super) fn ticket_user(&self, text: &str) -> Result<UserId, Refused> {
-        let data = ticket::verify(
-            &self.keys.ticket,
-            ticket::LOGIN_PREFIX,
-            text,
-            self.now(),
-            &ticket::LOGIN_AGE,
-        )
-        .map_err(|error| Refused::new(error.to_string()))?;
+    /// The user of a valid login ticket and when that logged in, whether or not the account is in order or the session has
+    /// lasted too long.
+    pub(super) fn ticket_login(&self, text: &str) -> Result<(UserId, i64), Refused> {
+        let (user, login) = self.signed_login(text)?;
+        self.check_revocation(&user, text)?;
+        Ok((user, login))
+    }
+
+    /// The same, also when the ticket is refused since some change.
+    fn signed_login(&self, text: &str) -> Result<(UserId, i64), Refused> {
+        let (data, login) = ticket::verify_login(&self.keys.ticket, text, self.now())
+            .map_err(|error| Refused::new(error.to_string()))?;
         // A ticket that waits for a second factor holds a challenge here.
         let user: UserId = data
             .parse()
             .map_err(|_| Refused::new("invalid ticket - not a full login ticket"))?;
-        self.check_revocation(&user, text)?;
-        Ok(user)
+        Ok((user, login))
     }
 
-    /// Refuses a ticket from before a change of its user's password.
+    /// Checks a ticket for a terminal, and that whom it is for has a privilege at its path. Blocking.
+    ///
+    /// # Errors
+    /// When the ticket is not good for all of this, the account is not in order, or the privilege is missing.
+    pub fn check_terminal_ticket(
+        &self,
+        auth_id: &AuthId,
+        ticket: &str,
+        (path, privilege, port): (&str, &str, u16),
+    ) -> Result<(), Refused> {
+        let id = auth_id.to_string();
+        // First, so that a forged ticket takes as long for accounts that are there as for others.
+        ticket::verify_terminal(&self.keys.ticket, &id, path, port, ticket, self.now())
+            .map_err(|error| Refused::of(&id, error.to_string()))?;
+        if !self.is_active(auth_id)? {
+            return Err(Refused::of(&id, DISABLED));
+        }
+        let known = Privileges::NAMES
+            .iter()
+            .find(|(_, name)| *name == privilege)
+            .map(|(privilege, _)| *privilege)
+            .ok_or_else(|| Refused::of(&id, "No such privilege"))?;
+        self.check(auth_id, path, known, false)
+            .map_err(|denied| Refused::of(&id, denied.to_string()))
+    }
+
+    /// Refuses a ticket from before its user's sessions were ended.
     pub(super) fn check_revocation(&self, user: &UserId, ticket: &str) -> Result<(), Refused> {
         match (self.revoked_until(user)?, ticket::issued_at(ticket)) {
             (None, _) => Ok(()),
             (Some(until), Some(issued)) if issued > until => Ok(()),
             _ => Err(Refused::of(
                 user,
-                "invalid ticket - the user's password was changed after it was issued",
+                "invalid ticket - the user's sessions were ended after it was issued, by a change of the password or of the account",
             )),
         }
     }
@@ -450,12 +479,7 @@ impl AccessControl {
 /// Whether an entry may be used now; `None` when it is not there.
 fn is_usable(users: &SectionConfig, ty: &str, id: &str, now: i64) -> Option<bool> {
     let properties = &users.get_typed(ty, id)?.properties;
-    let enabled = properties.get("enable") != Some(&Value::Bool(false));
-    let expire = properties
-        .get("expire")
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
-    Some(enabled && (expire == 0 || expire > now))
+    Some(user::may_log_in(properties, now))
 }
 
 #[cfg(test)]

@@ -78,6 +78,14 @@ impl TicketKey {
         }
     }
 
+    /// How many bytes a signature has.
+    pub(super) fn signature_length(&self) -> usize {
+        match self {
+            Self::Ed25519(_) => 64,
+            Self::Rsa(key) => key.public_modulus_len(),
+        }
+    }
+
     /// Signs a text; `None` when the system gives no random numbers.
     pub(super) fn sign(&self, text: &[u8]) -> Option<Vec<u8>> {
         match self {

@@ -8,7 +8,7 @@ use backstop_types::record::TicketReply;
 
 use super::control::AccessControl;
 use super::refusal::Refused;
-use super::{csrf, password, ticket};
+use super::{csrf, password, session_limit, ticket};
 
 /// What a client sends to log in.
 #[derive(Clone, Copy, Default)]
@@ -56,6 +56,8 @@ pub struct LoginReply {
     pub set_cookie: Option<String>,
     /// Whether the ticket only proves the password, and a second factor is asked for.
     pub is_pending: bool,
+    /// Whether the user was made by this login.
+    pub is_new_user: bool,
 }
 
 impl fmt::Debug for LoginReply {
@@ -103,7 +105,7 @@ impl AccessControl {
             && let Some(cookie) = request.cookie
         {
             return match (self.renew(&user, cookie), request.password) {
-                (Ok(()), _) => self.reply(&user, true),
+                (Ok(login), _) => self.reply(&user, true, Some(login)),
                 // Here a ticket is no password.
                 (Err(_), Some(password)) => self.with_password(&user, password, request.peer, true),
                 (Err(refused), None) => Err(refused.into()),
@@ -113,8 +115,11 @@ impl AccessControl {
             return Err(LoginError::Incomplete("no password provided"));
         };
         if password.starts_with("PBS:") {
-            match self.ticket_user(password) {
-                Ok(own) if own == user => return self.reply(&user, request.http_only),
+            match self.ticket_login(password) {
+                Ok((own, login)) if own == user => {
+                    session_limit::check(self.config(), &user, login, self.now())?;
+                    return self.reply(&user, request.http_only, Some(login));
+                }
                 Ok(_) => return Err(Refused::of(&user, "the ticket is another user's").into()),
                 Err(_) => {}
             }
@@ -122,9 +127,13 @@ impl AccessControl {
         self.with_password(&user, password, request.peer, request.http_only)
     }
 
-    fn renew(&self, user: &UserId, ticket: &str) -> Result<(), Refused> {
-        match self.ticket_user(ticket) {
-            Ok(own) if own == *user => Ok(()),
+    /// When the session began that is to be renewed.
+    fn renew(&self, user: &UserId, ticket: &str) -> Result<i64, Refused> {
+        match self.ticket_login(ticket) {
+            Ok((own, login)) if own == *user => {
+                session_limit::check(self.config(), user, login, self.now())?;
+                Ok(login)
+            }
             Ok(_) => Err(Refused::of(user, "the ticket is another user's")),
             Err(refused) => Err(Refused::of(user, refused.reason)),
         }
@@ -144,7 +153,7 @@ impl AccessControl {
             .challenge(user, now)
             .map_err(Refused::from)?
         {
-            None => self.reply(user, http_only),
+            None => self.reply(user, http_only, None),
             Some(challenge) => self.pending_reply(user, &challenge, now),
         }
     }
@@ -165,7 +174,7 @@ impl AccessControl {
         // Wrong answers are counted with the factors, for the account.
         self.second_factors()
             .verify(user, &challenge, answer, now)?;
-        self.reply(user, http_only)
+        self.reply(user, http_only, None)
     }
 
     /// The answer to a right password that is not enough. Its ticket travels in the body, also where tickets are cookies.
@@ -187,19 +196,24 @@ impl AccessControl {
             record,
             set_cookie: None,
             is_pending: true,
+            is_new_user: false,
         })
     }
 
-    /// The answer to a user whose login is proved.
-    pub(super) fn reply(&self, user: &UserId, http_only: bool) -> Result<LoginReply, LoginError> {
+    /// The answer to a user whose login is proved; `since` is when that was, for a session that goes on.
+    pub(super) fn reply(
+        &self,
+        user: &UserId,
+        http_only: bool,
+        since: Option<i64>,
+    ) -> Result<LoginReply, LoginError> {
         let now = self.issue_time(user).map_err(Refused::from)?;
         let failed = || Refused::of(user, "unable to sign a ticket");
-        let ticket = ticket::issue(
-            &self.keys().ticket,
-            ticket::LOGIN_PREFIX,
-            user.as_str(),
-            now,
-        )
+        let (key, prefix) = (&self.keys().ticket, ticket::LOGIN_PREFIX);
+        let ticket = match since {
+            None => ticket::issue(key, prefix, user.as_str(), now),
+            Some(login) => ticket::issue_renewed(key, prefix, user.as_str(), now, login),
+        }
         .ok_or_else(failed)?;
         let csrf_token = csrf::issue(&self.keys().csrf, user.as_str(), now).ok_or_else(failed)?;
         let mut record = TicketReply {
@@ -221,6 +235,7 @@ impl AccessControl {
             record,
             set_cookie,
             is_pending: false,
+            is_new_user: false,
         })
     }
 }

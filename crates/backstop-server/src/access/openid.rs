@@ -23,6 +23,7 @@ use crate::config::{ConfigStore, EditError, SectionFile};
 pub use claims::Claims;
 pub use pending::PendingLogin;
 
+use http_client::Route;
 use pending::PendingLogins;
 use provider::Providers;
 
@@ -78,6 +79,7 @@ pub struct OpenIdSettings {
     prompt: Option<String>,
     claim: String,
     autocreate: bool,
+    route: Route,
 }
 
 impl std::fmt::Debug for OpenIdSettings {
@@ -100,10 +102,11 @@ impl OpenIdSettings {
             .data
             .get_typed("openid", realm)
             .ok_or_else(|| EditError::Conflict(format!("no such openid '{realm}'")))?;
-        Ok(Self::new(realm, &section.properties))
+        let route = Route::of_host(config)?;
+        Ok(Self::new(realm, &section.properties, route))
     }
 
-    fn new(realm: &str, properties: &Map<String, Value>) -> Self {
+    fn new(realm: &str, properties: &Map<String, Value>, route: Route) -> Self {
         let text = |key: &str| {
             let value = properties.get(key).and_then(Value::as_str);
             value.filter(|text| !text.is_empty()).map(str::to_owned)
@@ -130,6 +133,7 @@ impl OpenIdSettings {
                 .get("autocreate")
                 .and_then(Value::as_bool)
                 .unwrap_or(false),
+            route,
         }
     }
 
@@ -228,7 +232,8 @@ impl AccessControl {
             .sections(SectionFile::User)
             .map_err(Refused::from)?;
         let is_known = users.data.get_typed("user", user.as_str()).is_some();
-        if !is_known && settings.autocreate {
+        let is_new_user = !is_known && settings.autocreate;
+        if is_new_user {
             create(self.config(), &user, claims)?;
         }
         let auth_id: AuthId = user.clone().into();
@@ -240,7 +245,11 @@ impl AccessControl {
             };
             return Err(Refused::of(&user, reason).into());
         }
-        self.reply(&user, http_only)
+        let reply = self.reply(&user, http_only, None)?;
+        Ok(LoginReply {
+            is_new_user,
+            ..reply
+        })
     }
 }
 

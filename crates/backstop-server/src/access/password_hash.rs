@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 const SALT_SIZE: usize = 16;
 /// Most memory that checking a hash may take, in bytes; hashes of stock servers need 16 MiB.
 const MAX_MEMORY: u64 = 256 << 20;
+/// Characters of the hash itself in yescrypt's form.
+const YESCRYPT_LENGTH: usize = 43;
 /// Most rounds of an older hash.
 const MAX_ROUNDS: u32 = 1_000_000;
 
@@ -45,7 +47,10 @@ pub(super) fn verify(password: &str, hash: &str) -> bool {
             .next()
             .and_then(|text| text.parse::<Params>().ok());
         let memory = parameters.map(|p| p.n().saturating_mul(u64::from(p.r())).saturating_mul(128));
-        memory.is_some_and(|memory| memory <= MAX_MEMORY)
+        // One that was cut off would be compared as far as it goes, an empty one not at all.
+        let is_whole = rest.rsplit('$').next().map(str::len) == Some(YESCRYPT_LENGTH);
+        is_whole
+            && memory.is_some_and(|memory| memory <= MAX_MEMORY)
             && Yescrypt::default()
                 .verify_password(password.as_bytes(), hash)
                 .is_ok()
@@ -96,6 +101,22 @@ mod tests {
         assert!(verify("Fixture-Pw-42", shadow["fixture"].as_str().unwrap()));
         assert!(verify("Reader-Pw-42", shadow["reader"].as_str().unwrap()));
         assert!(!verify("Reader-Pw-42", shadow["fixture"].as_str().unwrap()));
+    }
+
+    #[test]
+    fn a_hash_that_was_cut_off_lets_nobody_in() {
+        let whole = hash("correct horse").unwrap();
+        for length in 0..whole.len() {
+            assert!(!verify("correct horse", &whole[..length]), "{length}");
+        }
+        for older in [
+            "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5",
+            "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
+        ] {
+            for length in 0..older.len() {
+                assert!(!verify("Hello world!", &older[..length]), "{length}");
+            }
+        }
     }
 
     #[test]

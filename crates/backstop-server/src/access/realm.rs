@@ -8,7 +8,6 @@ mod draft;
 #[cfg(test)]
 mod tests;
 
-use backstop_types::Realm;
 use backstop_types::config_schema::access::{
     AD_REALM, BUILT_IN_DELETABLE, BUILT_IN_SETTINGS, DIRECTORY_DELETABLE, LDAP_REALM,
     OPENID_DELETABLE, OPENID_REALM,
@@ -16,10 +15,14 @@ use backstop_types::config_schema::access::{
 use backstop_types::record::DomainItem;
 use backstop_types::schema::Properties;
 use backstop_types::section_config::SectionConfig;
+use backstop_types::{Realm, UserId};
 use serde_json::{Map, Value};
 
 use super::directory::DirectoryKind;
+use super::revocation;
+use crate::config::jobs::state_error;
 use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, Loaded, SectionFile};
+use crate::jobs::{JobId, JobKind, JobStates};
 
 pub use draft::Draft;
 
@@ -145,13 +148,15 @@ impl RealmKind {
         }
     }
 
-    /// Removes a realm and its password. Its users stay, and cannot log in any more.
+    /// Removes a realm with its password and what is known of its last sync, and ends the sessions of its users. The users
+    /// themselves stay, and cannot log in any more.
     ///
     /// # Errors
     /// When there is none of this kind, `digest` is not the file's, or files cannot be written.
     pub fn remove(
         &self,
         config: &ConfigStore,
+        states: &JobStates,
         realm: &str,
         digest: Option<&str>,
     ) -> Result<(), EditError> {
@@ -163,9 +168,19 @@ impl RealmKind {
             }
             Ok(())
         })?;
+        let users = config.sections(SectionFile::User)?;
+        let ids = users.data.of_type("user").map(|(id, _)| id);
+        let own: Vec<UserId> = ids
+            .filter_map(|id| id.parse().ok())
+            .filter(|user: &UserId| user.realm() == realm)
+            .collect();
+        revocation::revoke_all(config, &own, jiff::Timestamp::now().as_second())?;
         if self.directory().is_none() {
             return Ok(());
         }
+        states
+            .remove(&JobId::new(JobKind::RealmSync, realm))
+            .map_err(state_error)?;
         let _lock = config.lock(SectionFile::Domains)?;
         let domains = config.sections(SectionFile::Domains)?;
         if domains.data.get(realm).is_none()

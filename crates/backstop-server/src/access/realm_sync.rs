@@ -11,7 +11,7 @@ use backstop_types::{AuthId, UserId};
 use serde_json::{Map, Value, json};
 
 use super::directory::{self, DirectoryKind, DirectorySettings, DirectoryUser, UserSearch};
-use super::{second_factor, token};
+use super::{revocation, second_factor, token};
 use crate::config::{ConfigError, ConfigStore, EditError, SectionFile};
 use crate::task::{TaskContext, TaskFailure};
 
@@ -345,6 +345,8 @@ fn remove(
     for user in gone {
         second_factor::remove(config, user)?;
     }
+    // A later user of the same name must not be who this one was.
+    revocation::revoke_all(config, gone, jiff::Timestamp::now().as_second())?;
     Ok(())
 }
 

@@ -13,6 +13,8 @@ pub(super) const LOGIN_AGE: RangeInclusive<i64> = -300..=7200;
 
 /// Prefix of login tickets.
 pub(super) const LOGIN_PREFIX: &str = "PBS";
+/// Prefix of tickets for a terminal.
+pub(super) const TERMINAL_PREFIX: &str = "PBSTERM";
 
 /// What is escaped inside a ticket. `%` is among it: a name that holds `%41` must not come
 /// back as another name. `;`, `,`, `"` and `\` would end or garble a cookie.
@@ -54,6 +56,28 @@ pub(super) fn issue(key: &TicketKey, prefix: &str, data: &str, now: i64) -> Opti
     Some(format!("{text}::{}", STANDARD_NO_PAD.encode(signature)))
 }
 
+/// Issues a ticket in place of an older one of the same login, which was at the time `login` (seconds since the epoch).
+///
+/// That time stands behind the signature, which covers it: whoever does not check tickets sees a signature that is a little longer.
+pub(super) fn issue_renewed(
+    key: &TicketKey,
+    prefix: &str,
+    data: &str,
+    now: i64,
+    login: i64,
+) -> Option<String> {
+    let text = unsigned(prefix, data, now);
+    let mut signature = key.sign(format!("{text}{}", since(login)).as_bytes())?;
+    signature.extend_from_slice(&login.to_be_bytes());
+    Some(format!("{text}::{}", STANDARD_NO_PAD.encode(signature)))
+}
+
+/// What the signature of a renewed ticket also covers. It is neither empty, nor the name of a user as in a ticket that waits for
+/// a second factor.
+fn since(login: i64) -> String {
+    format!(":since {login}")
+}
+
 /// Issues a ticket that proves a password and holds the challenge for the second factor of `user`.
 pub(super) fn issue_pending(
     key: &TicketKey,
@@ -88,9 +112,16 @@ fn unsigned(prefix: &str, data: &str, now: i64) -> String {
     format!("{prefix}:{}:{now:08X}", utf8_percent_encode(data, ESCAPED))
 }
 
+/// What is in front of the signature, and the signature. Data can be empty, so that two colons alone do not tell.
+fn divided(ticket: &str) -> Option<(&str, &str)> {
+    let (third, _) = ticket.match_indices(':').nth(2)?;
+    let (text, rest) = ticket.split_at_checked(third)?;
+    Some((text, rest.strip_prefix("::")?))
+}
+
 /// When a ticket says that it was issued (seconds since the epoch). It proves nothing: the ticket has to be checked, too.
 pub(super) fn issued_at(ticket: &str) -> Option<i64> {
-    let (text, _) = ticket.split_once("::")?;
+    let (text, _) = divided(ticket)?;
     i64::from_str_radix(text.split(':').nth(2)?, 16).ok()
 }
 
@@ -105,6 +136,64 @@ pub(super) fn verify(
     verify_with(key, prefix, ticket, None, now, age)
 }
 
+/// Checks a login ticket, also one that was renewed; gives its data, and the time of the login.
+pub(super) fn verify_login(
+    key: &TicketKey,
+    ticket: &str,
+    now: i64,
+) -> Result<(String, i64), TicketError> {
+    let (text, sealed) = divided(ticket).ok_or(TicketError::Malformed)?;
+    let sealed = STANDARD_NO_PAD
+        .decode(sealed)
+        .map_err(|_| TicketError::Malformed)?;
+    let login = match sealed.split_at_checked(key.signature_length()) {
+        Some((signature, rest)) if !rest.is_empty() => {
+            let login = rest.try_into().map_err(|_| TicketError::Malformed)?;
+            Some((signature, i64::from_be_bytes(login)))
+        }
+        _ => None,
+    };
+    let Some((signature, login)) = login else {
+        let data = verify(key, LOGIN_PREFIX, ticket, now, &LOGIN_AGE)?;
+        let issued = issued_at(ticket).ok_or(TicketError::Malformed)?;
+        return Ok((data, issued));
+    };
+    let covered = since(login);
+    let data = verify_parts(
+        key,
+        LOGIN_PREFIX,
+        (text, &covered, signature),
+        now,
+        &LOGIN_AGE,
+    )?;
+    Ok((data, login))
+}
+
+/// Checks a ticket for a terminal, which covers whom, where and at which port it is for.
+pub(super) fn verify_terminal(
+    key: &TicketKey,
+    auth_id: &str,
+    path: &str,
+    port: u16,
+    ticket: &str,
+    now: i64,
+) -> Result<(), TicketError> {
+    let covered = format!("{auth_id}{path}{port}");
+    let data = verify_with(
+        key,
+        TERMINAL_PREFIX,
+        ticket,
+        Some(&covered),
+        now,
+        &LOGIN_AGE,
+    )?;
+    if data.is_empty() {
+        Ok(())
+    } else {
+        Err(TicketError::Malformed)
+    }
+}
+
 /// The same for a ticket whose signature also covers something that is not in it.
 fn verify_with(
     key: &TicketKey,
@@ -114,7 +203,22 @@ fn verify_with(
     now: i64,
     age: &RangeInclusive<i64>,
 ) -> Result<String, TicketError> {
-    let (text, signature) = ticket.split_once("::").ok_or(TicketError::Malformed)?;
+    let (text, signature) = divided(ticket).ok_or(TicketError::Malformed)?;
+    let signature = STANDARD_NO_PAD
+        .decode(signature)
+        .map_err(|_| TicketError::Malformed)?;
+    let covered = covered.map_or_else(String::new, |covered| format!(":{covered}"));
+    verify_parts(key, prefix, (text, &covered, &signature), now, age)
+}
+
+/// The same for what is in front of the signature, what it covers beside that, and the signature.
+fn verify_parts(
+    key: &TicketKey,
+    prefix: &str,
+    (text, covered, signature): (&str, &str, &[u8]),
+    now: i64,
+    age: &RangeInclusive<i64>,
+) -> Result<String, TicketError> {
     let mut parts = text.split(':');
     let (Some(own_prefix), Some(data), Some(time), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -125,11 +229,7 @@ fn verify_with(
         return Err(TicketError::Malformed);
     }
     let time = i64::from_str_radix(time, 16).map_err(|_| TicketError::Malformed)?;
-    let signature = STANDARD_NO_PAD
-        .decode(signature)
-        .map_err(|_| TicketError::Malformed)?;
-    let covered = covered.map_or_else(String::new, |covered| format!(":{covered}"));
-    if !key.verify(format!("{text}{covered}").as_bytes(), &signature) {
+    if !key.verify(format!("{text}{covered}").as_bytes(), signature) {
         return Err(TicketError::Signature);
     }
     match now.saturating_sub(time) {
@@ -180,6 +280,71 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_renewed_ticket_knows_when_its_login_was_and_nobody_can_change_that() {
+        for version in ["pbs-3.2.4", "pbs-4.2.3"] {
+            let keys = fixture_keys(version);
+            let (login, now) = (1_000_000_000, 1_000_500_000);
+            let first = issue(&keys.ticket, LOGIN_PREFIX, "a@pbs", now).unwrap();
+            let renewed = issue_renewed(&keys.ticket, LOGIN_PREFIX, "a@pbs", now, login).unwrap();
+            let check = |ticket: &str, now| verify_login(&keys.ticket, ticket, now);
+            assert_eq!(check(&first, now), Ok(("a@pbs".to_owned(), now)));
+            assert_eq!(check(&renewed, now), Ok(("a@pbs".to_owned(), login)));
+            assert_eq!(check(&renewed, now + 7201), Err(TicketError::Expired));
+            // What comes before the signature is what a stock server writes.
+            let (text, sealed) = renewed.split_once("::").unwrap();
+            assert_eq!(text, first.split_once("::").unwrap().0);
+            let sealed = STANDARD_NO_PAD.decode(sealed).unwrap();
+            for place in 0..sealed.len() {
+                let mut other = sealed.clone();
+                other[place] ^= 1;
+                let other = format!("{text}::{}", STANDARD_NO_PAD.encode(&other));
+                assert_eq!(check(&other, now), Err(TicketError::Signature), "{place}");
+            }
+            for length in 0..sealed.len() {
+                let cut = format!("{text}::{}", STANDARD_NO_PAD.encode(&sealed[..length]));
+                assert!(check(&cut, now).is_err(), "{length}");
+            }
+            let long = [sealed, vec![0]].concat();
+            let long = format!("{text}::{}", STANDARD_NO_PAD.encode(long));
+            assert_eq!(check(&long, now), Err(TicketError::Malformed));
+            // A ticket that waits for a second factor is none, whatever is behind its signature.
+            let pending = issue_pending(&keys.ticket, "since 7", "{}", now).unwrap();
+            let (text, signature) = pending.split_once("::").unwrap();
+            let mut signature = STANDARD_NO_PAD.decode(signature).unwrap();
+            signature.extend_from_slice(&7_i64.to_be_bytes());
+            let forged = format!("{text}::{}", STANDARD_NO_PAD.encode(signature));
+            let (data, _) = check(&forged, now).unwrap();
+            assert!(data.parse::<backstop_types::UserId>().is_err(), "{data}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_for_a_terminal_is_good_for_what_it_was_made_for() {
+        let keys = fixture_keys("pbs-4.2.3");
+        // As a stock server signs it.
+        let text = "PBSTERM::3B9ACA00";
+        let signed = format!("{text}:root@pam!x/system5900");
+        let signature = keys.ticket.sign(signed.as_bytes()).unwrap();
+        let ticket = format!("{text}::{}", STANDARD_NO_PAD.encode(signature));
+        let check = |auth_id, path, port, now| {
+            verify_terminal(&keys.ticket, auth_id, path, port, &ticket, now)
+        };
+        assert_eq!(check("root@pam!x", "/system", 5900, 1_000_000_000), Ok(()));
+        for (auth_id, path, port, now) in [
+            ("root@pam", "/system", 5900, 1_000_000_000),
+            ("root@pam!x", "/system/x", 5900, 1_000_000_000),
+            ("root@pam!x", "/system", 5901, 1_000_000_000),
+            ("root@pam!x", "/system", 5900, 1_000_007_201),
+        ] {
+            assert!(
+                check(auth_id, path, port, now).is_err(),
+                "{auth_id} {path} {port}"
+            );
+        }
+        assert!(verify_login(&keys.ticket, &ticket, 1_000_000_000).is_err());
     }
 
     #[test]

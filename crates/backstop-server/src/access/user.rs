@@ -148,7 +148,8 @@ pub fn update(
     digest: Option<&str>,
 ) -> Result<(), EditError> {
     normalise(&mut parameters);
-    config.edit_sections(SectionFile::User, digest, |users| {
+    let now = jiff::Timestamp::now().as_second();
+    let was_out = config.edit_sections(SectionFile::User, digest, |users| {
         let mut section = match users.get_typed(TYPE, user.as_str()) {
             Some(section) => section.properties.clone(),
             None if user.is_root() => Map::from_iter([(
@@ -163,11 +164,20 @@ pub fn update(
         {
             section.remove(key.as_str());
         }
+        let was_out = !may_log_in(&section, now);
         apply(&mut section, parameters);
+        let is_out = !may_log_in(&section, now);
         users
             .set(TYPE, user.as_str(), section)
-            .map_err(EditError::Conflict)
-    })
+            .map_err(EditError::Conflict)?;
+        Ok(was_out || is_out)
+    })?;
+    // Whoever is let in again logs in again: tickets from before prove nothing any more. Afterwards, so that none is issued in
+    // between.
+    if was_out {
+        revocation::revoke(config, user, now)?;
+    }
+    Ok(())
 }
 
 /// Changes a user on behalf of `caller`: [`update`], except that users who may not change others cannot change either whether and
@@ -197,6 +207,14 @@ pub fn update_for(
         }
     }
     update(access.config(), user, parameters, delete, digest)
+}
+
+/// Whether a user or token with these properties is enabled and has not expired at `now` (seconds since the epoch).
+pub(super) fn may_log_in(properties: &Map<String, Value>, now: i64) -> bool {
+    let enabled = properties.get("enable") != Some(&Value::Bool(false));
+    let expire = properties.get("expire").and_then(Value::as_i64);
+    let expire = expire.unwrap_or(0);
+    enabled && (expire == 0 || expire > now)
 }
 
 /// Brings values into the form in which they are stored; null stands for "remove".

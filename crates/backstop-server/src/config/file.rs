@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use backstop_datastore::ownership;
 use rustix::fs::FlockOperation;
 
-use super::ConfigError;
+use super::{Changes, ConfigError};
 
 /// How long to wait for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +42,7 @@ impl FileClass {
 #[derive(Debug)]
 pub(super) struct ConfigDir {
     path: PathBuf,
+    changes: Option<Changes>,
 }
 
 /// Tells whether a file is still the one that was read.
@@ -54,7 +55,14 @@ pub(crate) struct Stamp {
 
 impl ConfigDir {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            changes: None,
+        }
+    }
+
+    pub(super) fn note_changes_in(&mut self, changes: Changes) {
+        self.changes = Some(changes);
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -179,6 +187,9 @@ impl ConfigDir {
             // Best effort: the failure to report is the first one.
             let _ = std::fs::remove_file(&temporary);
             return Err(failed("write", source));
+        }
+        if let Some(changes) = &self.changes {
+            changes.note(name);
         }
         File::open(path.parent().unwrap_or(&self.path))
             .and_then(|directory| directory.sync_all())

@@ -266,7 +266,7 @@ fn invalid(error: serde_json::Error) -> ConfigError {
     ConfigError::Invalid(error.to_string())
 }
 
-pub(super) fn state_error(error: JobStateError) -> EditError {
+pub(crate) fn state_error(error: JobStateError) -> EditError {
     EditError::Conflict(crate::http::error::chain(&error))
 }
 

@@ -126,7 +126,10 @@ pub fn account(store: &ConfigStore, name: &str) -> Result<RemoteAccount, EditErr
 }
 
 /// The HTTP proxy of this host's settings.
-fn node_proxy(store: &ConfigStore) -> Result<Option<ProxyAddress>, EditError> {
+///
+/// # Errors
+/// When they cannot be read, or make no sense.
+pub(crate) fn node_proxy(store: &ConfigStore) -> Result<Option<ProxyAddress>, EditError> {
     let node = store.node()?.data;
     let address = node.values.get("http-proxy").and_then(Value::as_str);
     address.map(str::parse).transpose().map_err(|err| {

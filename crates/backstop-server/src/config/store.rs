@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::file::{ConfigDir, Stamp};
-use super::{ConfigError, ConfigLock, FileClass, NodeConfig};
+use super::{Changes, ConfigError, ConfigLock, FileClass, NodeConfig};
 use crate::Roots;
 
 /// A section file.
@@ -105,6 +105,8 @@ pub enum JsonFile {
     LdapPasswords,
     /// Up to which time tickets of users are refused. Not a file of stock servers.
     Revocations,
+    /// How long sessions last. Not a file of stock servers.
+    Sessions,
 }
 
 impl JsonFile {
@@ -116,6 +118,7 @@ impl JsonFile {
             Self::AppendOnly => "backstop-append-only.json",
             Self::LdapPasswords => "ldap_passwords.json",
             Self::Revocations => "backstop-revocations.json",
+            Self::Sessions => "backstop-sessions.json",
         }
     }
 
@@ -123,7 +126,7 @@ impl JsonFile {
         match self {
             Self::Shadow | Self::Tfa | Self::LdapPasswords => FileClass::Secret,
             Self::TokenShadow => FileClass::Shared,
-            Self::AppendOnly | Self::Revocations => FileClass::Config,
+            Self::AppendOnly | Self::Revocations | Self::Sessions => FileClass::Config,
         }
     }
 
@@ -134,10 +137,8 @@ impl JsonFile {
 
     fn text(self, map: &Map<String, Value>) -> Result<String, serde_json::Error> {
         match self {
-            Self::Shadow | Self::AppendOnly | Self::LdapPasswords | Self::Revocations => {
-                serde_json::to_string_pretty(map)
-            }
             Self::TokenShadow | Self::Tfa => serde_json::to_string(map),
+            _ => serde_json::to_string_pretty(map),
         }
     }
 }
@@ -204,6 +205,13 @@ impl ConfigStore {
             sections: Mutex::new(HashMap::new()),
             acl: Mutex::new(None),
         }
+    }
+
+    /// The same; each file that is replaced is noted in `changes`.
+    #[must_use]
+    pub fn noting(mut self, changes: Changes) -> Self {
+        self.dir.note_changes_in(changes);
+        self
     }
 
     /// The path of a file in the directory.

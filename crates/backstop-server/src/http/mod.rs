@@ -8,6 +8,7 @@ pub mod deflate;
 pub mod envelope;
 pub mod error;
 pub mod path;
+pub mod real_ip;
 pub mod reply;
 pub(crate) mod security_headers;
 pub mod upgrade;

@@ -45,6 +45,7 @@ pub async fn respond(
     peer: SocketAddr,
 ) -> Response<Body> {
     let begin = Instant::now();
+    let peer = server.client_of(request.headers(), peer);
     let seen = Seen::of(&request);
     let deflated = deflate::accepted(request.headers());
     let mut caller = None;

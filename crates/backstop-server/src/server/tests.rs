@@ -25,6 +25,11 @@ struct Setting {
 
 /// A server with the usual endpoints and some that misbehave.
 async fn start() -> Setting {
+    start_behind(None).await
+}
+
+/// The same behind a reverse proxy.
+async fn start_behind(real_ip: Option<RealIp>) -> Setting {
     let world = |path, params, handler| Endpoint {
         method: Method::Get,
         path,
@@ -63,6 +68,7 @@ async fn start() -> Setting {
     let dir = tempfile::tempdir().unwrap();
     let options = ServerOptions {
         schedules: false,
+        real_ip,
         roots: Roots::below(dir.path()),
         listen: vec![([127, 0, 0, 1], 0).into()],
         node: Some("elsa".into()),
@@ -618,8 +624,15 @@ async fn the_audit_log_tells_who_changed_what_from_where_and_no_secret() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    // The start itself made somebody who can log in.
+    let first = lines.first().unwrap();
+    assert_eq!(
+        (&first["event"], &first["user"], &first["from"]),
+        (&"user-created".into(), &"admin@pbs".into(), &"local".into())
+    );
     let told: Vec<String> = lines
         .iter()
+        .skip(1)
         .map(|line| {
             assert!(
                 line["from"].as_str().unwrap().starts_with("127.0.0.1:"),
@@ -687,5 +700,120 @@ async fn the_ciphers_of_the_host_are_those_that_a_connection_gets() {
         .unwrap();
         choose_ciphers(&server);
         assert_eq!(negotiated().await, suite);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_the_address_of_the_client_counts_and_is_logged() {
+    let real_ip = RealIp::new("X-Real-IP", Some("127.0.0.1")).unwrap();
+    let setting = start_behind(Some(real_ip)).await;
+    let path = "/api2/json/version";
+    let token = ("Authorization", "PBSAPIToken=root@pam!x:wrong");
+    setting
+        .get(path, &[("X-Real-IP", "192.0.2.7"), token])
+        .await;
+    setting
+        .get("/api2/json/ping", &[("X-Real-IP", "2001:db8::7")])
+        .await;
+    setting
+        .get("/api2/json/ping", &[("X-Real-IP", "nonsense")])
+        .await;
+    let logs = setting.handle.server().roots().api_logs();
+    let _dir = setting.dir;
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+    let read = |name: &str| fs::read_to_string(logs.join(name)).unwrap();
+    let access = read("access.log");
+    let first: Vec<&str> = access
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(first, ["192.0.2.7", "2001:db8::7", "127.0.0.1"], "{access}");
+    assert!(read("auth.log").contains("rhost=192.0.2.7:0 "));
+    assert!(read("audit.log").contains(r#""from":"192.0.2.7:0""#));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_for_a_terminal_is_checked_for_the_program_that_serves_it() {
+    let setting = start().await;
+    log_in_with_roles(
+        &setting,
+        [
+            ("ops", "/system", "Admin"),
+            ("look", "/", "Audit"),
+            ("none", "/x", "Audit"),
+        ],
+    );
+    let server = Arc::clone(setting.handle.server());
+    let address = setting.handle.addr();
+    let post = async |path: &'static str, body: serde_json::Value| {
+        let body = body.to_string();
+        let headers = [
+            ("Connection", "close".to_owned()),
+            ("Content-Length", body.len().to_string()),
+            ("Content-Type", "application/json".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value));
+        tokio::task::spawn_blocking(move || {
+            send(address, "POST", path, &headers, body.as_bytes()).unwrap()
+        })
+        .await
+        .unwrap()
+    };
+    let access = server.access();
+    let ticket = access.terminal_ticket("ops@pbs", "/system", 5900);
+    let asked = serde_json::json!({
+        "username": "ops@pbs", "password": ticket, "path": "/system", "privs": "Sys.Console", "port": 5900
+    });
+    let good = post("/api2/json/access/ticket", asked.clone()).await;
+    // No ticket comes of it: it is no login.
+    assert_eq!(
+        good.json()["data"],
+        serde_json::json!({"username": "ops@pbs"})
+    );
+    let with = |name: &str, value: serde_json::Value| {
+        let mut other = asked.clone();
+        other[name] = value;
+        other
+    };
+    let (port, path, privilege, user) = tokio::join!(
+        post("/api2/json/access/ticket", with("port", 5901.into())),
+        post("/api2/json/access/ticket", with("path", "/".into())),
+        post(
+            "/api2/json/access/ticket",
+            with("privs", "Sys.Nonsense".into())
+        ),
+        post(
+            "/api2/json/access/ticket",
+            with("username", "look@pbs".into())
+        ),
+    );
+    for refused in [port, path, privilege, user] {
+        assert_eq!(
+            (refused.status(), refused.text().as_str()),
+            ("401", "permission check failed.")
+        );
+    }
+    // The same for tokens, without being logged in.
+    let verify = |auth_id: &str, privilege: &str| {
+        let ticket = access.terminal_ticket(auth_id, "/system", 0);
+        let asked = serde_json::json!({
+            "authid": auth_id, "vncticket": ticket, "path": "/system", "privs": privilege
+        });
+        post("/api2/json/access/vncticket", asked)
+    };
+    let good = verify("ops@pbs!t", "Sys.Console").await;
+    assert_eq!(
+        (good.status(), good.text().as_str()),
+        ("200", r#"{"data":null}"#)
+    );
+    let (missing, unknown) = tokio::join!(
+        verify("look@pbs!t", "Sys.Console"),
+        verify("nobody@pbs", "Sys.Console")
+    );
+    for refused in [missing, unknown] {
+        assert_eq!(
+            (refused.status(), refused.text().as_str()),
+            ("400", "No such privilege")
+        );
     }
 }

@@ -101,6 +101,7 @@ impl Setting {
         );
         let options = ServerOptions {
             schedules: false,
+            real_ip: None,
             roots: Roots::below(&root),
             listen: Vec::new(),
             node: Some("vm".to_owned()),

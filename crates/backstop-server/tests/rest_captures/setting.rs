@@ -48,6 +48,7 @@ impl Setting {
         lay_out(version, dir.path()).expect("a root directory");
         let options = ServerOptions {
             schedules: false,
+            real_ip: None,
             roots: Roots::below(dir.path()),
             listen: vec![([127, 0, 0, 1], 0).into()],
             node: Some("vm".to_owned()),

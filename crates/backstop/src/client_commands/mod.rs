@@ -58,6 +58,7 @@ pub fn program(name: String) -> Program {
             (&["upload-log"], &["snapshot", "upload-log"]),
             (&["snapshots"], &["snapshot", "list"]),
         ],
+        observer: None,
     }
 }
 

@@ -137,7 +137,13 @@ pub struct Program {
     pub root: Group,
     /// Words that stand for other words when they come first: `files` for `snapshot files`.
     pub aliases: &'static [(&'static [&'static str], &'static [&'static str])],
+    /// Who is told of each command that was run.
+    pub observer: Option<Observer>,
 }
+
+/// Is told of a command that was run: the words that name it with the program before them, its arguments, and whether it
+/// succeeded.
+pub type Observer = fn(&str, &Arguments, bool);
 
 /// Where a command line led.
 pub enum Resolved<'a> {
@@ -257,7 +263,12 @@ impl Program {
                 match parse::parse(command, rest.unwrap_or_default()) {
                     Ok(mut arguments) => {
                         arguments.program.clone_from(&self.name);
-                        report((command.action)(&arguments))
+                        let code = report((command.action)(&arguments));
+                        if let Some(observer) = self.observer {
+                            let name = format!("{} {}", self.name, path.join(" "));
+                            observer(&name, &arguments, code == ExitCode::SUCCESS);
+                        }
+                        code
                     }
                     Err(error) => {
                         output::err(&format!(

@@ -74,6 +74,16 @@ impl Arguments {
         self.paths.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// What stood on the command line, by the names of the parameters.
+    pub fn all_given(&self) -> impl Iterator<Item = (&'static str, Vec<String>)> {
+        let texts = self.values.iter().map(|(name, all)| (*name, all.clone()));
+        let paths = self.paths.iter().map(|(name, all)| {
+            let all = all.iter().map(|path| path.to_string_lossy().into_owned());
+            (*name, all.collect())
+        });
+        texts.chain(paths)
+    }
+
     /// A yes or no; absent and without default means no.
     pub fn flag(&self, name: &str) -> bool {
         self.text(name).and_then(parse_boolean).unwrap_or(false)

@@ -58,6 +58,7 @@ fn program() -> Program {
                     .command("files", leaf()),
             ),
         aliases: &[(&["files"], &["snapshot", "files"])],
+        observer: None,
     }
 }
 
@@ -259,6 +260,7 @@ fn completion_proposes_commands_options_and_values() {
         name: "tool".to_string(),
         root: Group::new().group("store", Group::new().command("show", sample())),
         aliases: &[],
+        observer: None,
     };
     let at = |line: &str| completion::candidates(&program, line);
     assert_eq!(at("tool "), ["help", "store"]);

@@ -2,6 +2,7 @@
 //! under their locks, and asks the running server only for what needs one.
 
 mod acl;
+pub mod audit;
 mod cert;
 mod datastore;
 mod encryption_key;
@@ -17,6 +18,7 @@ mod remote;
 mod remote_check;
 pub mod retention_lock;
 mod second_factor;
+pub mod sessions;
 mod settings;
 mod sync_job;
 mod task;
@@ -41,7 +43,7 @@ fn configuration() -> ConfigStore {
     if !roots.etc().exists() {
         let _ = backstop_server::service_account::create_installation(&roots);
     }
-    ConfigStore::of(&roots)
+    ConfigStore::of(&roots).noting(audit::changes())
 }
 
 /// The state files of the installation's jobs.
@@ -75,6 +77,7 @@ pub fn program(name: String) -> Program {
             .group("verify-job", jobs::verify_commands())
             .command("versions", versions_command()),
         aliases: &[(&["user", "tfa", "remove"], &["user", "tfa", "delete"])],
+        observer: Some(audit::note),
     }
 }
 

@@ -8,9 +8,9 @@ use backstop_types::config_schema::access::REMOVE_VANISHED;
 use backstop_types::config_schema::value;
 use serde_json::{Map, Value, json};
 
-use super::configuration;
 use super::local_server::LocalServer;
 use super::settings::{self, DIGEST};
+use super::{configuration, job_states};
 use crate::command::{Arguments, Command, Group, Parameter};
 use crate::output::{self, Column, OUTPUT_FORMAT, Record, Table};
 
@@ -334,7 +334,12 @@ fn update_realm<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn delete<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let realm = arguments.required("realm")?;
-    K::REALM.remove(&configuration(), realm, arguments.text("digest"))?;
+    K::REALM.remove(
+        &configuration(),
+        &job_states(),
+        realm,
+        arguments.text("digest"),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

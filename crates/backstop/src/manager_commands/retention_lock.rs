@@ -217,7 +217,10 @@ impl Change<'_> {
         let ns = namespace(arguments)?;
         let Some(server) = LocalServer::find()? else {
             let datastore = open(arguments, Operation::Write)?;
-            return Ok(answer(offline(datastore.retention_lock(), &ns)?));
+            let done = offline(datastore.retention_lock(), &ns)?;
+            // It lies with the datastore, not with the configuration.
+            super::audit::changes().note(backstop_datastore::RETENTION_LOCK_FILE);
+            return Ok(answer(done));
         };
         let path = path(arguments, self.below)?;
         let mut parameters: Map<String, Value> =

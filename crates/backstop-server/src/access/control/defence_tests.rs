@@ -165,3 +165,78 @@ fn a_new_user_of_an_old_name_is_not_logged_in_with_the_tickets_of_the_old_one() 
     user::create(config, &user, Default::default(), Some(PASSWORD)).unwrap();
     assert!(!is_good(&setup, &old));
 }
+
+#[test]
+fn a_session_ends_some_time_after_its_log_in_however_often_it_is_renewed() {
+    let setup = setup("pbs-4.2.3");
+    session_limit::set(setup.access.config(), 2).unwrap();
+    let mut held = ticket(&setup);
+    let renewed = |old: &str, http_only: bool| {
+        let request = LoginRequest {
+            username: USER,
+            password: Some(old).filter(|_| !http_only),
+            cookie: Some(old).filter(|_| http_only),
+            http_only,
+            ..LoginRequest::default()
+        };
+        let reply = setup
+            .access
+            .login(&request)
+            .map_err(|error| error.to_string())?;
+        let cookie = reply.set_cookie.map(|cookie| {
+            let value = cookie.split(';').next().unwrap();
+            value.split_once('=').unwrap().1.to_owned()
+        });
+        Ok::<_, String>(reply.record.ticket.or(cookie).unwrap())
+    };
+    for hour in 1..=48 {
+        setup.pass(3600);
+        assert!(is_good(&setup, &held), "{hour}");
+        held = renewed(&held, hour % 2 == 0).unwrap();
+    }
+    assert!(is_good(&setup, &held));
+    setup.pass(1);
+    assert!(!is_good(&setup, &held));
+    for http_only in [false, true] {
+        let refused = renewed(&held, http_only).unwrap_err();
+        assert!(refused.contains("more than 2 days ago"), "{refused}");
+    }
+    // That was no failed attempt, a restart does not help, and a new log-in begins a new session.
+    let (config, now) = (Arc::clone(setup.access.config()), setup.access.now());
+    let again = AccessControl::with_clock(config, move || now).unwrap();
+    assert!(again.check_ticket(&held, None, false).is_err());
+    assert!(is_good(&setup, &ticket(&setup)));
+    session_limit::set(setup.access.config(), 0).unwrap();
+    assert!(is_good(&setup, &held));
+}
+
+#[test]
+fn whoever_was_locked_out_for_a_while_logs_in_again() {
+    let setup = setup("pbs-4.2.3");
+    // Changes use the clock of the system.
+    let now = jiff::Timestamp::now().as_second();
+    setup.pass(now - setup.access.now());
+    let config = setup.access.config();
+    let user: UserId = USER.parse().unwrap();
+    let update = |key: &str, value: Value| {
+        let parameters = serde_json::Map::from_iter([(key.to_owned(), value)]);
+        user::update(config, &user, parameters, &[], None).unwrap();
+    };
+    for (key, out, back) in [
+        ("enable", Value::Bool(false), Value::Bool(true)),
+        ("expire", Value::from(now - 1), Value::from(0)),
+    ] {
+        let held = ticket(&setup);
+        assert!(is_good(&setup, &held));
+        update("comment", Value::from(key));
+        assert!(is_good(&setup, &held), "a comment changes nothing");
+        update(key, out);
+        assert!(!is_good(&setup, &held), "{key}");
+        update(key, back);
+        assert!(!is_good(&setup, &held), "{key}");
+        assert!(is_good(&setup, &ticket(&setup)), "{key}");
+    }
+    let held = ticket(&setup);
+    session_limit::end(config, &user).unwrap();
+    assert!(!is_good(&setup, &held));
+}

@@ -30,6 +30,17 @@ impl Setup {
     }
 }
 
+impl AccessControl {
+    /// A ticket for a terminal, as a stock server makes it.
+    pub(crate) fn terminal_ticket(&self, auth_id: &str, path: &str, port: u16) -> String {
+        let text = format!("PBSTERM::{:08X}", self.now());
+        let signed = format!("{text}:{auth_id}{path}{port}");
+        let signature = self.keys.ticket.sign(signed.as_bytes()).unwrap();
+        let signature = base64::engine::general_purpose::STANDARD_NO_PAD.encode(signature);
+        format!("{text}::{signature}")
+    }
+}
+
 /// Access control over a copy of a reference server's configuration.
 pub(in crate::access) fn setup(version: &str) -> Setup {
     let dir = tempfile::tempdir().unwrap();

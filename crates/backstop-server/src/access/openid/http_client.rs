@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_client::connection::proxy::ProxyAddress;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
@@ -19,10 +20,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::config::remote::node_proxy;
+use crate::config::{ConfigStore, EditError};
 use crate::outgoing_tls::{self, Trust};
 
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long a proxy may take before the provider is asked without it.
+const PROXY_LIMIT: Duration = Duration::from_secs(4);
 /// Most bytes that are read of an answer.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -34,9 +39,68 @@ pub(super) struct RequestError {
     reason: String,
 }
 
+/// How requests reach a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Straight on.
+    Direct,
+    /// Through a proxy, and in no other way: what `ALL_PROXY` asks for.
+    Proxy(ProxyAddress),
+    /// Through the proxy of this host's settings; where that cannot reach the provider, which may be one in its own network,
+    /// straight on, as stock servers do.
+    ProxyFirst(ProxyAddress),
+}
+
+impl Route {
+    /// The route that the environment and the settings of this host ask for.
+    ///
+    /// # Errors
+    /// When a proxy makes no sense.
+    pub(super) fn of_host(config: &ConfigStore) -> Result<Self, EditError> {
+        let of_process = ["all_proxy", "ALL_PROXY"]
+            .iter()
+            .filter_map(|name| std::env::var(name).ok())
+            .find(|value| !value.is_empty());
+        if let Some(proxy) = of_process {
+            let proxy = proxy.parse::<ProxyAddress>();
+            return proxy
+                .map(Self::Proxy)
+                .map_err(|err| EditError::Conflict(err.to_string()));
+        }
+        Ok(node_proxy(config)?.map_or(Self::Direct, Self::ProxyFirst))
+    }
+
+    /// A connection to a provider, and nothing sent on it.
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
+        let direct = async || {
+            let stream = TcpStream::connect((outgoing_tls::without_brackets(host), port)).await;
+            stream.map_err(|err| text(&err))
+        };
+        let through = async |proxy: &ProxyAddress| {
+            let stream = timeout(PROXY_LIMIT, proxy.connect(&format!("{host}:{port}"))).await;
+            stream
+                .map_err(|_| format!("the proxy {proxy} does not answer"))?
+                .map_err(|err| text(&err))
+        };
+        match self {
+            Self::Direct => direct().await,
+            Self::Proxy(proxy) => through(proxy).await,
+            Self::ProxyFirst(proxy) => match through(proxy).await {
+                Ok(stream) => Ok(stream),
+                Err(reason) => {
+                    tracing::debug!("{reason}; connecting to {host} directly");
+                    direct()
+                        .await
+                        .map_err(|direct| format!("{reason}; directly: {direct}"))
+                }
+            },
+        }
+    }
+}
+
 /// Makes requests.
-#[derive(Debug, Default)]
-pub(super) struct HttpClient;
+#[derive(Debug)]
+pub(super) struct HttpClient(pub(super) Route);
 
 impl<'c> AsyncHttpClient<'c> for HttpClient {
     type Error = RequestError;
@@ -47,7 +111,7 @@ impl<'c> AsyncHttpClient<'c> for HttpClient {
             // Queries can hold secrets.
             let url = request.uri().to_string();
             let url = url.split('?').next().unwrap_or_default().to_owned();
-            let answer = timeout(LIMIT, send(request)).await;
+            let answer = timeout(LIMIT, send(&self.0, request)).await;
             let answer =
                 answer.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs())));
             answer.map_err(|reason| RequestError { url, reason })
@@ -59,7 +123,7 @@ fn text(err: &dyn std::error::Error) -> String {
     crate::http::error::chain(err)
 }
 
-async fn send(request: HttpRequest) -> Result<HttpResponse, String> {
+async fn send(route: &Route, request: HttpRequest) -> Result<HttpResponse, String> {
     let uri = request.uri().clone();
     let is_tls = match uri.scheme_str() {
         Some("https") => true,
@@ -69,9 +133,7 @@ async fn send(request: HttpRequest) -> Result<HttpResponse, String> {
     let host = uri.host().ok_or("the URL names no host")?.to_owned();
     let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let bare = outgoing_tls::without_brackets(&host).to_owned();
-    let stream = TcpStream::connect((bare.as_str(), port))
-        .await
-        .map_err(|err| text(&err))?;
+    let stream = route.connect(&host, port).await?;
     if !is_tls {
         return exchange(stream, request, &uri).await;
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use backstop_format::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
@@ -105,10 +106,10 @@ impl PendingLogin {
     }
 }
 
-/// All logins that wait.
+/// All logins that wait, by the hash of their token: how long a look-up takes tells nothing about the tokens themselves.
 #[derive(Debug, Default)]
 pub(super) struct PendingLogins {
-    by_token: Mutex<HashMap<String, (PendingLogin, IpAddr)>>,
+    by_token: Mutex<HashMap<Digest, (PendingLogin, IpAddr)>>,
 }
 
 impl PendingLogins {
@@ -123,13 +124,13 @@ impl PendingLogins {
         let own = || logins.values().filter(|(_, own)| *own == peer);
         if own().count() >= MAX_OF_PEER {
             let oldest = own().min_by_key(|(login, _)| login.created);
-            let oldest = oldest.map(|(login, _)| login.token.clone());
+            let oldest = oldest.map(|(login, _)| Digest::of(login.token.as_bytes()));
             oldest.map(|token| logins.remove(&token));
         }
         if logins.len() >= MAX_PENDING {
             return Err(OpenIdError::TooMany);
         }
-        logins.insert(login.token.clone(), (login, peer));
+        logins.insert(Digest::of(login.token.as_bytes()), (login, peer));
         Ok(())
     }
 
@@ -138,7 +139,8 @@ impl PendingLogins {
             return Err(OpenIdError::UnknownState);
         }
         let state: State = serde_json::from_str(state).map_err(|_| OpenIdError::UnknownState)?;
-        let found = self.by_token.lock().remove(&state.csrf_token);
+        let token = Digest::of(state.csrf_token.as_bytes());
+        let found = self.by_token.lock().remove(&token);
         match found {
             Some((login, _)) if login.realm == state.realm && !login.is_old(now) => Ok(login),
             _ => Err(OpenIdError::UnknownState),

@@ -73,7 +73,6 @@ pub(super) type ProviderClient = Client<
 /// The providers that were asked lately.
 #[derive(Debug)]
 pub(super) struct Providers {
-    http: HttpClient,
     known: Mutex<HashMap<String, (Instant, Arc<CoreProviderMetadata>)>>,
     running: Semaphore,
 }
@@ -81,7 +80,6 @@ pub(super) struct Providers {
 impl Default for Providers {
     fn default() -> Self {
         Self {
-            http: HttpClient,
             known: Mutex::default(),
             running: Semaphore::new(MAX_RUNNING),
         }
@@ -130,7 +128,8 @@ impl Providers {
         }
         let _turn = self.turn()?;
         let issuer = IssuerUrl::new(settings.issuer.clone()).map_err(|err| failed(chain(&err)))?;
-        let found = CoreProviderMetadata::discover_async(issuer, &self.http).await;
+        let found =
+            CoreProviderMetadata::discover_async(issuer, &HttpClient(settings.route.clone())).await;
         let found = Arc::new(found.map_err(|err| failed(chain(&err)))?);
         let mut known = self.known.lock();
         known.retain(|_, (since, _)| since.elapsed() < GOOD_FOR);
@@ -157,11 +156,12 @@ impl Providers {
         code: &str,
     ) -> Result<Claims, OpenIdError> {
         let _turn = self.turn()?;
+        let http = HttpClient(settings.route.clone());
         let token = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .map_err(|err| OpenIdError::Code(chain(&err)))?
             .set_pkce_verifier(PkceCodeVerifier::new(login.verifier().to_owned()))
-            .request_async(&self.http)
+            .request_async(&http)
             .await
             .map_err(|err| OpenIdError::Code(chain(&err)))?;
         let verifier = client
@@ -185,7 +185,7 @@ impl Providers {
         let told: UserInfoClaims<OtherClaims, CoreGenderClaim> = client
             .user_info(token.access_token().clone(), Some(subject))
             .map_err(|err| OpenIdError::UserInfo(chain(&err)))?
-            .request_async(&self.http)
+            .request_async(&http)
             .await
             .map_err(|err| OpenIdError::UserInfo(chain(&err)))?;
         Ok(Claims::merged(said, object(serde_json::to_value(told))))

@@ -10,7 +10,7 @@ fn map(value: Value) -> Map<String, Value> {
 fn settings(more: Value) -> OpenIdSettings {
     let mut properties = map(json!({"issuer-url": "https://id.example.com", "client-id": "b"}));
     properties.extend(map(more));
-    OpenIdSettings::new("oidc1", &properties)
+    OpenIdSettings::new("oidc1", &properties, Route::Direct)
 }
 
 fn claims(told: Value) -> Claims {

@@ -107,14 +107,27 @@ fn a_password_goes_into_a_file_of_its_own_and_leaves_with_its_realm() {
     assert_eq!(text(&dir, "ldap_passwords.json"), "{}");
 
     change(json!({"password": "Third-Pw"}), &[]).unwrap();
-    let missing = OPENID.remove(&store, "ldap1", None).unwrap_err();
+    let states = JobStates::new(dir.path().to_owned());
+    let sync = JobId::new(JobKind::RealmSync, "ldap1");
+    states.create(&sync, 1).unwrap();
+    std::fs::write(
+        dir.path().join("user.cfg"),
+        "user: ann@ldap1\n\nuser: eve@pbs\n",
+    )
+    .unwrap();
+    let missing = OPENID.remove(&store, &states, "ldap1", None).unwrap_err();
     assert_eq!(
         (missing.status(), missing.to_string().as_str()),
         (404, "realm 'ldap1' does not exist.")
     );
-    LDAP.remove(&store, "ldap1", None).unwrap();
+    assert!(states.exists(&sync));
+    LDAP.remove(&store, &states, "ldap1", None).unwrap();
     assert_eq!(text(&dir, "domains.cfg"), "");
     assert_eq!(text(&dir, "ldap_passwords.json"), "{}");
+    // Nothing of it is left, and nobody stays logged in.
+    assert!(!states.exists(&sync));
+    let revoked = store.json(JsonFile::Revocations).unwrap();
+    assert_eq!(revoked.keys().collect::<Vec<_>>(), ["ann@ldap1"]);
 }
 
 #[test]

@@ -143,6 +143,17 @@ fn what_has_vanished_goes_as_far_as_asked() {
             "{remove}"
         );
         assert!(secrets.contains("eve@pbs!tok"));
+        // Whoever comes back under that name is somebody else.
+        let revoked = setting
+            .config
+            .json(crate::config::JsonFile::Revocations)
+            .unwrap();
+        let expected: &[&str] = if remove.contains("entry") {
+            &["bob@dir"]
+        } else {
+            &[]
+        };
+        assert_eq!(revoked.keys().collect::<Vec<_>>(), expected, "{remove}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The second step of a login: what to ask for, and whether the answer is right.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use backstop_types::UserId;
 use backstop_types::second_factor::{AssertionResponse, Factor, UserFactors, WebauthnConfig};
 use serde_json::{Map, Value};
@@ -258,12 +259,11 @@ fn take_recovery(factors: &mut UserFactors, code: &str) -> Result<(), &'static s
 
 /// Whether the challenge inside the ticket is the one that a response answers.
 fn asks_for(challenge: &str, response: &AssertionResponse) -> bool {
-    serde_json::from_str::<Value>(challenge)
-        .ok()
-        .as_ref()
-        .and_then(|challenge| challenge.pointer("/webauthn/publicKey/challenge"))
-        .and_then(Value::as_str)
-        == Some(response.challenge.as_str())
+    let challenge = serde_json::from_str::<Value>(challenge).unwrap_or_default();
+    let asked = challenge.pointer("/webauthn/publicKey/challenge");
+    asked.and_then(Value::as_str).is_some_and(|asked| {
+        verify_slices_are_equal(asked.as_bytes(), response.challenge.as_bytes()).is_ok()
+    })
 }
 
 pub(super) fn enabled_keys(factors: &UserFactors) -> Vec<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use backstop_types::UserId;
 use backstop_types::second_factor::encode_bytes;
 use parking_lot::Mutex;
@@ -58,10 +59,15 @@ impl PendingChallenges {
     pub(super) fn take(&self, user: &UserId, challenge: &str, now: i64) -> Option<Purpose> {
         let mut all = self.0.lock();
         let own = all.get_mut(user)?;
-        let place = own
-            .iter()
-            .position(|pending| pending.challenge == challenge)?;
-        let pending = own.remove(place)?;
+        // All are compared, so that the time tells nothing.
+        let mut found = None;
+        for (place, pending) in own.iter().enumerate() {
+            let (known, given) = (pending.challenge.as_bytes(), challenge.as_bytes());
+            if verify_slices_are_equal(known, given).is_ok() {
+                found = Some(place);
+            }
+        }
+        let pending = own.remove(found?)?;
         pending.is_fresh(now).then_some(pending.purpose)
     }
 }

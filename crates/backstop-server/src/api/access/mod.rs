@@ -1,6 +1,7 @@
 //! `/access`: log-in, users, tokens, permissions.
 
 mod acl;
+mod confirmation;
 mod domains;
 mod openid;
 mod password;

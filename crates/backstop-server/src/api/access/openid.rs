@@ -98,6 +98,10 @@ async fn login(context: RequestContext, params: Params) -> Result<Reply, ApiErro
     .await?;
     match logged {
         Ok(reply) => {
+            if reply.is_new_user {
+                let user = reply.record.username.as_str();
+                server.audit_log().user_created(Some(context.peer()), user);
+            }
             server
                 .auth_log()
                 .success(context.peer(), reply.record.username.as_str());

@@ -5,10 +5,11 @@ use backstop_types::config_schema::value;
 use backstop_types::schema::Property;
 
 use super::USER_ID;
+use super::confirmation::{self, confirmed};
 use crate::access::password;
 use crate::api::edit_error;
 use crate::http::{ApiError, Reply};
-use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
+use crate::router::{Endpoint, Method, Params, Permission, RequestContext};
 
 const CHANGE: &[Property] = &[
     USER_ID,
@@ -24,8 +25,15 @@ pub fn endpoints() -> Vec<Endpoint> {
         about: "Changes a user's password.",
         params: CHANGE,
         permission: Permission::Anybody,
-        handler: Handler::blocking(change),
+        handler: confirmed(asked, change),
     }]
+}
+
+/// System users' passwords are set by the system, which is asked for all of them, the superuser's included.
+fn asked(context: &RequestContext, params: &Params) -> Option<String> {
+    let set_by_system = params.text("userid").filter(|user| user.ends_with("@pam"));
+    confirmation::caller(context, params, "confirmation-password")
+        .or_else(|| set_by_system.map(str::to_owned))
 }
 
 fn change(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {

@@ -5,6 +5,7 @@ use backstop_types::schema::{ANY_TEXT, Format, Property, Schema};
 use backstop_types::second_factor::FactorKind;
 use backstop_types::{Privileges, UserId};
 
+use super::confirmation::{self, confirmed};
 use super::{MODIFY, OWN_OR_MODIFY, USER_ID};
 use crate::access::second_factor::{self, NewFactor};
 use crate::access::{password, user};
@@ -74,7 +75,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Adds a second factor.",
             ADD,
             OWN_OR_MODIFY,
-            Handler::blocking(add),
+            confirmed(caller_of, add),
         ),
         endpoint(
             Method::Get,
@@ -90,7 +91,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Changes a second factor.",
             UPDATE,
             OWN_OR_MODIFY,
-            Handler::blocking(update),
+            confirmed(caller_of, update),
         ),
         endpoint(
             Method::Delete,
@@ -98,7 +99,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Removes a second factor.",
             REMOVE,
             OWN_OR_MODIFY,
-            Handler::blocking(remove),
+            confirmed(caller_of, remove),
         ),
         endpoint(
             Method::Put,
@@ -109,6 +110,10 @@ pub fn endpoints() -> Vec<Endpoint> {
             Handler::blocking(unlock),
         ),
     ]
+}
+
+fn caller_of(context: &RequestContext, params: &Params) -> Option<String> {
+    confirmation::caller(context, params, "password")
 }
 
 /// Lets the caller prove who it is, and only then looks whether the user to change exists.

@@ -159,8 +159,14 @@ fn calls(
             ALLOCATE,
             Handler::blocking(move |context, params| {
                 let realm = params.required_text("realm")?;
-                kind.remove(context.server().config(), realm, params.text("digest"))
-                    .map_err(edit_error)?;
+                let server = context.server();
+                kind.remove(
+                    server.config(),
+                    server.job_states(),
+                    realm,
+                    params.text("digest"),
+                )
+                .map_err(edit_error)?;
                 Ok(Reply::null())
             }),
         ),

@@ -18,6 +18,8 @@ struct World {
     ours: ServerProcess,
     stock: StockServer,
     scratch: tempfile::TempDir,
+    /// On a disk, as stock clients keep no extended attributes of what lies in memory.
+    disk: tempfile::TempDir,
 }
 
 impl World {
@@ -39,11 +41,15 @@ impl World {
             ours,
             stock,
             scratch,
+            disk: tempfile::tempdir().unwrap(),
         })
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
+        match name {
+            "source" => self.disk.path().join(name),
+            _ => self.scratch.path().join(name),
+        }
     }
 
     fn stock(&self, program: &str, arguments: &[&str]) -> String {

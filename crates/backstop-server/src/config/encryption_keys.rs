@@ -308,7 +308,8 @@ mod tests {
             let error = result.unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");
         }
-        let job = "sync: push1\n\tactive-encryption-key key1\n\tstore a\n\tremote-store b\n";
+        let job =
+            "sync: push1\n\tactive-encryption-key key1\n\tstore store1\n\tremote-store store2\n";
         std::fs::write(dir.path().join("sync.cfg"), job).unwrap();
         let error = set_archived(&store, "key1", None, None).unwrap_err();
         assert_eq!(

@@ -1,6 +1,7 @@
 //! A certificate authority for tests, with one certificate for this machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use rcgen::{
@@ -8,8 +9,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// An authority's files.
-#[derive(Debug, Clone)]
+/// An authority, its files, and what it issues.
+#[derive(Clone)]
 pub struct Authority {
     /// Its own certificate.
     pub certificate: PathBuf,
@@ -17,6 +18,7 @@ pub struct Authority {
     pub server_certificate: PathBuf,
     /// The key of that certificate.
     pub server_key: PathBuf,
+    issuer: Arc<Issuer<'static, KeyPair>>,
 }
 
 impl Authority {
@@ -32,21 +34,37 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let own = params.self_signed(&key)?.pem();
-        let issuer = Issuer::new(params, key);
-        let server_key = KeyPair::generate()?;
-        let names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned);
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name = named("server of a test");
-        let server = params.signed_by(&server_key, &issuer)?;
-        let authority = Self {
+        let mut authority = Self {
             certificate: folder.join("ca.pem"),
-            server_certificate: folder.join("server.pem"),
-            server_key: folder.join("server.key"),
+            server_certificate: PathBuf::new(),
+            server_key: PathBuf::new(),
+            issuer: Arc::new(Issuer::new(params, key)),
         };
         std::fs::write(&authority.certificate, own)?;
-        std::fs::write(&authority.server_certificate, server.pem())?;
-        std::fs::write(&authority.server_key, server_key.serialize_pem())?;
+        let names = ["127.0.0.1", "::1", "localhost"];
+        let issued = authority.issue(folder, "server", &names)?;
+        (authority.server_certificate, authority.server_key) = issued;
         Ok(authority)
+    }
+
+    /// Issues a certificate for these names: the files `NAME.pem` and, with its key, `NAME.key` in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or written.
+    pub fn issue(&self, folder: &Path, name: &str, names: &[&str]) -> Result<(PathBuf, PathBuf)> {
+        let key = KeyPair::generate()?;
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = named("server of a test");
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let files = (
+            folder.join(format!("{name}.pem")),
+            folder.join(format!("{name}.key")),
+        );
+        std::fs::write(&files.0, certificate.pem())?;
+        std::fs::write(&files.1, key.serialize_pem())?;
+        Ok(files)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod api;
 pub mod authenticator;
 pub mod authority;
 pub mod fault_fs;
+pub mod interceptor;
 pub mod openid_provider;
 pub mod ping;
 pub mod random;

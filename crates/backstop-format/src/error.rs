@@ -94,6 +94,12 @@ pub enum FormatError {
         /// The text of the compression library.
         reason: String,
     },
+    /// A chain of certificates breaks one of its own rules.
+    #[error("certificate chain is invalid: {reason}")]
+    InvalidChain {
+        /// The broken rule.
+        reason: String,
+    },
     /// An index breaks one of its own rules.
     #[error("{kind} index is invalid: {reason}")]
     InvalidIndex {

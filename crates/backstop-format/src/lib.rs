@@ -7,6 +7,7 @@
 pub mod blob;
 pub mod catalog;
 pub mod chunker;
+pub mod continuity;
 pub mod crypt;
 pub mod digest;
 pub mod error;

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use backstop_datastore::ownership;
 
+use backstop_client::connection::pins::PinChange;
 use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -95,6 +96,15 @@ enum What<'a> {
         parameters: Told,
     },
     UserCreated {},
+    Pin {
+        remote: &'a str,
+        server: &'a str,
+        proof: &'a str,
+        former: String,
+        fingerprint: String,
+        subject: &'a str,
+        issuer: &'a str,
+    },
 }
 
 /// Where commands and the server itself are: on this host.
@@ -250,6 +260,20 @@ impl AuditLog {
             parameters,
         };
         self.write("request", user, peer, what);
+    }
+
+    /// Notes that the pinned certificate of a remote has changed, and by what that was proven.
+    pub(crate) fn pin(&self, remote: &str, change: &PinChange) {
+        let what = What::Pin {
+            remote,
+            server: &change.server,
+            proof: change.proof.word(),
+            former: change.from.to_string(),
+            fingerprint: change.to.fingerprint.to_string(),
+            subject: &change.to.subject,
+            issuer: &change.to.issuer,
+        };
+        self.write_from("pin", "-", LOCAL.to_owned(), what);
     }
 
     /// Notes that the server has made a user: one that a provider vouches for, who comes from `peer`, or the first

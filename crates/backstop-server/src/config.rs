@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod migration;
 mod node;
 pub mod remote;
+mod remote_trust;
 mod store;
 pub mod sync;
 
@@ -21,4 +22,5 @@ pub use error::{ConfigError, EditError};
 pub(crate) use file::Stamp;
 pub use file::{ConfigLock, FileClass};
 pub use node::NodeConfig;
+pub use remote_trust::RemotePins;
 pub use store::{ConfigStore, JsonFile, Loaded, SectionFile};

@@ -10,6 +10,7 @@ pub mod api;
 mod archive_reader;
 pub mod audit_log;
 pub mod backup_session;
+pub mod certificate_change;
 pub mod config;
 mod cut_off;
 pub mod datastores;

@@ -4,15 +4,16 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use backstop_client::connection::certificate_verifier::{
+    self, CertificateJudge, Shown, authorities, system_roots,
+};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 
 /// Whom to trust.
 #[derive(Debug, Clone, Copy)]
@@ -55,33 +56,21 @@ pub fn client_config(host: &str, trust: Trust<'_>) -> Result<ClientConfig, Trust
     let bare = without_brackets(host);
     let name = ServerName::try_from(bare.to_owned())
         .map_err(|_| TrustError::Name(host.escape_debug().to_string()))?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let (authorities, known) = match trust {
+    let (roots, known) = match trust {
         Trust::Anybody => (None, Vec::new()),
-        Trust::System => (Some(system_authorities().clone()), Vec::new()),
+        Trust::System => (Some(system_roots().clone()), Vec::new()),
         Trust::Path(path) => {
-            let (authorities, known) = from_path(path)?;
-            (Some(authorities), known)
+            let (roots, known) = from_path(path)?;
+            (Some(roots), known)
         }
     };
-    let authorities = authorities
-        .map(|roots| {
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|err| TrustError::NoAuthorities(err.to_string()))
-        })
-        .transpose()?;
-    let verifier = Verifier {
-        provider: Arc::clone(&provider),
-        authorities,
+    let authorities = roots.map(authorities).transpose();
+    let judge = Judge {
+        authorities: authorities.map_err(|err| TrustError::NoAuthorities(err.to_string()))?,
         known,
         name,
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let mut config = certificate_verifier::client_config(Arc::new(judge))?;
     // Addresses are not named in a handshake.
     config.enable_sni = bare.parse::<IpAddr>().is_err();
     Ok(config)
@@ -92,20 +81,6 @@ pub fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host)
-}
-
-/// The system's certificate authorities, read once per process.
-fn system_authorities() -> &'static RootCertStore {
-    static AUTHORITIES: OnceLock<RootCertStore> = OnceLock::new();
-    AUTHORITIES.get_or_init(|| {
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::warn!("reading the system's certificate authorities: {error}");
-        }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        roots
-    })
 }
 
 fn from_path(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TrustError> {
@@ -131,7 +106,7 @@ fn from_path(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
         RootCertStore::empty()
     } else {
         known = read(path)?;
-        system_authorities().clone()
+        system_roots().clone()
     };
     if known.is_empty() {
         return Err(failed(path, "there is no PEM certificate".to_owned()));
@@ -140,10 +115,9 @@ fn from_path(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
     Ok((roots, known))
 }
 
-/// Checks one server's certificate.
+/// Judges one server's certificate.
 #[derive(Debug)]
-struct Verifier {
-    provider: Arc<CryptoProvider>,
+struct Judge {
     /// `None` trusts whoever answers.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     /// Certificates that the administrator named; one of a server itself is as good as one of its authority.
@@ -151,7 +125,7 @@ struct Verifier {
     name: ServerName<'static>,
 }
 
-impl Verifier {
+impl Judge {
     /// Whether the server shows a certificate that the administrator named, in its time and under its name.
     fn is_known(&self, shown: &CertificateDer<'_>, now: UnixTime) -> Result<bool, rustls::Error> {
         if !self
@@ -171,47 +145,12 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(authorities) = &self.authorities else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        if self.is_known(end_entity, now)? {
-            return Ok(ServerCertVerified::assertion());
+impl CertificateJudge for Judge {
+    fn judge(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
+        match &self.authorities {
+            None => Ok(()),
+            Some(_) if self.is_known(shown.certificate, shown.now)? => Ok(()),
+            Some(authorities) => shown.is_vouched_for(authorities, Some(&self.name)),
         }
-        authorities.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }

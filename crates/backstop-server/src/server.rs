@@ -15,6 +15,8 @@ use crate::access::{AccessControl, Administrator, KeyError, Refused, create_admi
 use crate::api;
 use crate::audit_log::{self, AuditLog};
 use crate::backup_session::chunk_gate::ChunkGate;
+use crate::certificate_change;
+use crate::config::remote::{self, RemoteAccount};
 use crate::config::{ConfigError, ConfigStore, EditError, migration};
 use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher, foreign_owner};
@@ -148,6 +150,36 @@ impl Server {
     /// The certificate in use.
     pub fn certificates(&self) -> &CertificateStore {
         &self.certificates
+    }
+
+    /// Uses the certificate files, if they have changed; says whether they hold another certificate. The key so far signs for it,
+    /// unless it did so before. Blocking.
+    ///
+    /// # Errors
+    /// When they cannot be used; the certificate so far then stays in use.
+    pub(crate) fn use_certificate_files(&self) -> Result<bool, TlsError> {
+        let changed = self.certificates.reload_if_changed(|old, new| {
+            // Somebody may have put the files there, which is no reason to lose those who pinned the old certificate.
+            let signed = certificate_change::extend_chain(&self.config, old, new.fingerprint());
+            if let Err(err) = signed {
+                tracing::error!(%err, "peers that pinned the old certificate have to accept the new one by hand");
+            }
+        })?;
+        if changed {
+            let fingerprint = self.certificates.current().fingerprint().to_string();
+            tracing::info!(fingerprint, "using a new certificate");
+        }
+        Ok(changed)
+    }
+
+    /// How to reach a remote. What becomes of its pin is written to the audit log. Blocks for small files.
+    ///
+    /// # Errors
+    /// When there is no such remote, or its section makes no sense.
+    pub(crate) fn remote_account(&self, name: &str) -> Result<RemoteAccount, EditError> {
+        let mut account = remote::account(&self.config, name)?;
+        account.pins.audited(self.audit_log.clone());
+        Ok(account)
     }
 
     /// Background tasks.
@@ -496,6 +528,11 @@ fn prepare(
     let roots = options.roots;
     roots.create_directories()?;
     let node = options.node.unwrap_or_else(host_name);
+    let config = Arc::new(ConfigStore::of(&roots));
+    // Also completes a switch that was cut off, after which the files may not fit each other.
+    if let Err(err) = certificate_change::switch_if_due(&config) {
+        tracing::error!(%err, "unable to switch to the certificate that was announced");
+    }
     let certificates = Arc::new(CertificateStore::open(&roots, &node)?);
     let tasks = TaskRegistry::new(roots.task_logs(), node.clone(), runtimes.data.clone());
     let cut_off = tasks.clean_up()?;
@@ -505,7 +542,6 @@ fn prepare(
     let auth_log = LineLog::start(roots.api_logs().join("auth.log"))?;
     let auth_log = AuthLog::new(auth_log, audit_log.clone());
     let tree = Tree::new(endpoints)?;
-    let config = Arc::new(ConfigStore::of(&roots));
     let administrator = create_administrator(&config)?;
     if let Some(made) = &administrator {
         audit_log.user_created(None, made.user.as_str());
@@ -543,7 +579,7 @@ fn prepare(
 }
 
 /// The host's name without its domain, or `localhost` when the system has none that task ids can carry.
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = rustix::system::uname()
         .nodename()
         .to_string_lossy()
@@ -582,14 +618,13 @@ async fn watch_certificate(server: Arc<Server>, mut shutdown: watch::Receiver<bo
         let this = Arc::clone(&server);
         let look = move || {
             choose_ciphers(&this);
-            this.certificates.reload_if_changed()
+            if let Err(err) = certificate_change::switch_if_due(&this.config) {
+                tracing::error!(%err, "unable to switch to the certificate that was announced");
+            }
+            this.use_certificate_files()
         };
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(true)) => {
-                let fingerprint = server.certificates.current().fingerprint().to_string();
-                tracing::info!(fingerprint, "using a new certificate");
-            }
-            Ok(Ok(false)) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(err)) => {
                 tracing::error!(%err, "the changed certificate cannot be used, keeping the previous one")
             }

@@ -1,4 +1,5 @@
-//! The server's certificate: created on the first start, loaded, and loaded again when its files change.
+//! The server's certificate: created on the first start, loaded, and loaded again when its files change. How it is changed is
+//! in `certificate_change`.
 //!
 //! A certificate that cannot be loaded never replaces one that works; private keys never reach a log.
 
@@ -15,13 +16,22 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SigningKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use backstop_format::{Digest, Fingerprint};
+use base64::Engine as _;
+use zeroize::Zeroizing;
 
+use crate::certificate_change::CertificatePair;
 use crate::roots::Roots;
 use crate::tls_ciphers::CipherChoice;
+
+/// The file of the certificates, in the configuration directory.
+pub(crate) const CERTIFICATE_FILE: &str = "proxy.pem";
+/// The file of their key.
+pub(crate) const KEY_FILE: &str = "proxy.key";
 
 /// Why the certificate could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +75,14 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct Certificate {
     config: Arc<ServerConfig>,
+    signing_key: Arc<dyn SigningKey>,
+    chain: Vec<CertificateDer<'static>>,
     chain_pem: Vec<u8>,
     leaf: Vec<u8>,
     fingerprint: Fingerprint,
     is_self_signed: bool,
+    /// Begin and end of its validity, in seconds since 1970.
+    validity: (i64, i64),
 }
 
 impl Certificate {
@@ -90,6 +104,26 @@ impl Certificate {
     /// The leaf certificate, DER.
     pub fn leaf_der(&self) -> &[u8] {
         &self.leaf
+    }
+
+    /// Signs with its key.
+    pub(crate) fn signing_key(&self) -> &dyn SigningKey {
+        &*self.signing_key
+    }
+
+    /// From when on it is valid, in seconds since 1970.
+    pub fn not_before(&self) -> i64 {
+        self.validity.0
+    }
+
+    /// Until when it is valid, in seconds since 1970.
+    pub fn not_after(&self) -> i64 {
+        self.validity.1
+    }
+
+    /// The whole chain, PEM, without what else was in the file.
+    pub fn to_pem(&self) -> String {
+        self.chain.iter().map(|der| pem_of(der)).collect()
     }
 
     /// The whole chain as it is in the file, PEM.
@@ -117,14 +151,14 @@ impl CertificateStore {
     /// # Errors
     /// Files that cannot be read, parsed or written; one of the two missing.
     pub fn open(roots: &Roots, node: &str) -> Result<Self, TlsError> {
-        let chain_path = roots.etc().join("proxy.pem");
-        let key_path = roots.etc().join("proxy.key");
+        let chain_path = roots.etc().join(CERTIFICATE_FILE);
+        let key_path = roots.etc().join(KEY_FILE);
         if !chain_path.exists() && !key_path.exists() {
             create_self_signed(&chain_path, &key_path, node)?;
         }
         let stamp = stamp_of(&chain_path, &key_path);
         let ciphers = CipherChoice::default();
-        let certificate = load(&chain_path, &key_path, &ciphers)?;
+        let certificate = Certificate::load(&chain_path, &key_path, &ciphers)?;
         Ok(Self {
             chain_path,
             key_path,
@@ -139,20 +173,29 @@ impl CertificateStore {
         self.current.load_full()
     }
 
-    /// Loads the files again when they changed; says whether a new certificate is in use. Blocking.
+    /// Loads the files again when they changed; says whether a new certificate is in use. `before_use` is given the one before and
+    /// the new one, if they differ. Blocking.
     ///
     /// # Errors
     /// When the changed files cannot be used; the previous certificate then stays in use, and the
     /// error is reported once per change.
-    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+    pub fn reload_if_changed(
+        &self,
+        before_use: impl FnOnce(&Certificate, &Certificate),
+    ) -> Result<bool, TlsError> {
         let stamp = stamp_of(&self.chain_path, &self.key_path);
         let mut known = self.stamp.lock();
         if *known == stamp {
             return Ok(false);
         }
         *known = stamp;
-        let certificate = load(&self.chain_path, &self.key_path, &self.ciphers.lock())?;
-        let changed = certificate.fingerprint != self.current.load().fingerprint;
+        let certificate =
+            Certificate::load(&self.chain_path, &self.key_path, &self.ciphers.lock())?;
+        let before = self.current.load();
+        let changed = certificate.fingerprint != before.fingerprint;
+        if changed {
+            before_use(&before, &certificate);
+        }
         self.current.store(Arc::new(certificate));
         Ok(changed)
     }
@@ -166,7 +209,7 @@ impl CertificateStore {
         if *ciphers == choice {
             return Ok(false);
         }
-        let certificate = load(&self.chain_path, &self.key_path, &choice)?;
+        let certificate = Certificate::load(&self.chain_path, &self.key_path, &choice)?;
         self.current.store(Arc::new(certificate));
         *ciphers = choice;
         Ok(true)
@@ -188,56 +231,116 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn load(
-    chain_path: &Path,
-    key_path: &Path,
-    ciphers: &CipherChoice,
-) -> Result<Certificate, TlsError> {
-    let chain_pem = read(chain_path)?;
-    let pem = |what, path: &Path, reason: String| TlsError::Pem {
-        what,
-        path: path.to_owned(),
-        reason,
-    };
-    let chain = CertificateDer::pem_slice_iter(&chain_pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|err| pem("certificate", chain_path, err.to_string()))?;
-    let leaf = chain
-        .first()
-        .map(|certificate| certificate.to_vec())
-        .ok_or_else(|| pem("certificate", chain_path, "the file holds none".into()))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(key_path)?)
-        .map_err(|err| pem("private key", key_path, err.to_string()))?;
-    let provider = CryptoProvider {
-        cipher_suites: ciphers.suites.clone(),
-        ..aws_lc_rs::default_provider()
-    };
-    // TLS 1.2 and 1.3.
-    let config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|source| TlsError::Config {
+impl Certificate {
+    /// Reads a certificate and its key from files.
+    ///
+    /// # Errors
+    /// When they cannot be read or used.
+    pub(crate) fn load(
+        chain_path: &Path,
+        key_path: &Path,
+        ciphers: &CipherChoice,
+    ) -> Result<Self, TlsError> {
+        let (chain, key) = (read(chain_path)?, Zeroizing::new(read(key_path)?));
+        Self::from_pem((&chain, chain_path), (&key, key_path), ciphers)
+    }
+
+    /// Makes use of a certificate chain and its key, both PEM, each with the path that errors name.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub(crate) fn from_pem(
+        (chain_pem, chain_path): (&[u8], &Path),
+        (key_pem, key_path): (&[u8], &Path),
+        ciphers: &CipherChoice,
+    ) -> Result<Self, TlsError> {
+        let pem = |what, path: &Path, reason: String| TlsError::Pem {
+            what,
+            path: path.to_owned(),
+            reason,
+        };
+        let chain = CertificateDer::pem_slice_iter(chain_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|err| pem("certificate", chain_path, err.to_string()))?;
+        let leaf = chain
+            .first()
+            .map(|certificate| certificate.to_vec())
+            .ok_or_else(|| pem("certificate", chain_path, "the file holds none".into()))?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem)
+            .map_err(|err| pem("private key", key_path, err.to_string()))?;
+        let provider = CryptoProvider {
+            cipher_suites: ciphers.suites.clone(),
+            ..aws_lc_rs::default_provider()
+        };
+        let unusable = |source| TlsError::Config {
             path: chain_path.to_owned(),
             source,
-        })?;
-    let fingerprint = Fingerprint(Digest::of(&leaf).0);
-    let is_self_signed = match X509Certificate::from_der(&leaf) {
-        Ok((_, parsed)) => parsed.issuer().as_raw() == parsed.subject().as_raw(),
-        Err(_) => true,
-    };
-    Ok(Certificate {
-        is_self_signed,
-        config: Arc::new(config),
-        chain_pem,
-        leaf,
-        fingerprint,
-    })
+        };
+        let signing_key = provider
+            .key_provider
+            .load_private_key(key.clone_key())
+            .map_err(unusable)?;
+        // TLS 1.2 and 1.3.
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                let builder = builder.with_no_client_auth();
+                builder.with_single_cert(chain.clone(), key)
+            })
+            .map_err(unusable)?;
+        let fingerprint = Fingerprint(Digest::of(&leaf).0);
+        let (is_self_signed, validity) = match X509Certificate::from_der(&leaf) {
+            Ok((_, parsed)) => {
+                let validity = parsed.validity();
+                let (begin, end) = (validity.not_before, validity.not_after);
+                (
+                    parsed.issuer().as_raw() == parsed.subject().as_raw(),
+                    (begin.timestamp(), end.timestamp()),
+                )
+            }
+            Err(_) => (true, (0, i64::MAX)),
+        };
+        Ok(Self {
+            is_self_signed,
+            config: Arc::new(config),
+            signing_key,
+            chain,
+            chain_pem: chain_pem.to_vec(),
+            leaf,
+            fingerprint,
+            validity,
+        })
+    }
+}
+
+/// A certificate as PEM.
+pub(crate) fn pem_of(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (position, character) in text.chars().enumerate() {
+        if position > 0 && position % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    pem.push_str("\n-----END CERTIFICATE-----\n");
+    pem
 }
 
 /// A year far enough away that expiry never breaks a pinned certificate; stock uses about a thousand years, too.
 const EXPIRY_YEAR: i32 = 3000;
 
 fn create_self_signed(chain_path: &Path, key_path: &Path, node: &str) -> Result<(), TlsError> {
+    let pair = self_signed(node)?;
+    write_new(key_path, pair.key.as_bytes())?;
+    write_new(chain_path, pair.certificates.as_bytes())
+}
+
+/// A new certificate that signs itself, with its key.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn self_signed(node: &str) -> Result<CertificatePair, TlsError> {
     let mut names = vec![
         "localhost".to_owned(),
         "127.0.0.1".to_owned(),
@@ -263,8 +366,10 @@ fn create_self_signed(chain_path: &Path, key_path: &Path, node: &str) -> Result<
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let key = rcgen::KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    write_new(key_path, key.serialize_pem().as_bytes())?;
-    write_new(chain_path, certificate.pem().as_bytes())
+    Ok(CertificatePair {
+        certificates: certificate.pem(),
+        key: Zeroizing::new(key.serialize_pem()),
+    })
 }
 
 fn write_new(path: &Path, content: &[u8]) -> Result<(), TlsError> {
@@ -369,7 +474,7 @@ pub(crate) mod tests {
         let (_dir, roots) = fresh();
         let store = CertificateStore::open(&roots, "elsa").unwrap();
         let before = store.current();
-        assert!(!store.reload_if_changed().unwrap());
+        assert!(!store.reload_if_changed(|_, _| ()).unwrap());
         for name in ["proxy.pem", "proxy.key"] {
             fs::remove_file(roots.etc().join(name)).unwrap();
         }
@@ -379,7 +484,7 @@ pub(crate) mod tests {
             "anna.example",
         )
         .unwrap();
-        assert!(store.reload_if_changed().unwrap());
+        assert!(store.reload_if_changed(|_, _| ()).unwrap());
         assert_ne!(store.current().fingerprint(), before.fingerprint());
     }
 
@@ -389,9 +494,9 @@ pub(crate) mod tests {
         let store = CertificateStore::open(&roots, "elsa").unwrap();
         let before = store.current();
         fs::write(roots.etc().join("proxy.pem"), b"nothing of use").unwrap();
-        assert!(store.reload_if_changed().is_err());
+        assert!(store.reload_if_changed(|_, _| ()).is_err());
         assert!(
-            !store.reload_if_changed().unwrap(),
+            !store.reload_if_changed(|_, _| ()).unwrap(),
             "the same fault is reported once"
         );
         assert_eq!(store.current().fingerprint(), before.fingerprint());
@@ -399,7 +504,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_stock_certificate_and_key_are_used_as_they_are() {
-        use base64::Engine;
         let (_dir, roots) = fresh();
         let stock = Path::new(concat!(
             env!("CARGO_MANIFEST_DIR"),

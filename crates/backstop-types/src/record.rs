@@ -3,6 +3,7 @@
 //! servers lack are optional.
 
 mod access;
+mod certificate;
 mod content;
 mod datastore;
 mod job;
@@ -14,6 +15,7 @@ pub use access::{
     AclItem, DomainItem, NewToken, RegeneratedToken, RoleItem, SubjectKind, TicketReply, TokenItem,
     UserItem, UserTokenItem,
 };
+pub use certificate::{AnnouncedCertificate, CertificateStatus};
 pub use content::{
     CatalogItem, DeleteStats, FileItem, GroupItem, NamespaceItem, PruneItem, SnapshotItem,
     SnapshotVerification, VerifyState,

@@ -426,3 +426,80 @@ fn a_stock_server_pushes_to_ours_and_its_client_restores() {
     ours(&["sync-job", "run", "open1"]);
     world.stock_restores_from_ours("open", "open", &[]);
 }
+
+#[test]
+fn a_stock_source_with_another_certificate_gets_no_password_until_it_is_accepted() {
+    let Some(world) = World::new() else { return };
+    let sources = world.sources();
+    let plain = ["--backup-id", "x", "--backup-time", "1700000001"];
+    world.stock("proxmox-backup-client", &words(&sources, &plain));
+    let ours = |arguments: &[&str]| world.ours.ok("manager", arguments).unwrap();
+    let remote = ["remote", "create", "stock", "--host", "127.0.0.1"];
+    let account = ["--auth-id", "admin@pbs", "--password", PASSWORD];
+    let pin = ["--fingerprint", &world.stock.fingerprint];
+    ours(&[&remote[..], &account, &pin].concat());
+    let pull = ["pull", "stock", "store1", "store1"];
+    ours(&pull);
+
+    // A stock server replaces its certificate at once, and signs nothing.
+    let curl = |arguments: &[&str]| {
+        let mut command = world.stock.command(Path::new("curl"));
+        command.args(["--silent", "--show-error", "--fail", "--insecure"]);
+        let output = match command.args(arguments).output() {
+            Ok(output) if output.status.code() != Some(127) => output,
+            _ => return None,
+        };
+        Some(succeeded(&output).unwrap())
+    };
+    let api = "https://127.0.0.1:8007/api2/json";
+    let login = format!("{api}/access/ticket");
+    let password = format!("password={PASSWORD}");
+    let form = ["--data", "username=admin@pbs", "--data", &password, &login];
+    let Some(login) = curl(&form) else {
+        println!("skipped: curl is not installed");
+        return;
+    };
+    let login: serde_json::Value = serde_json::from_str(&login).unwrap();
+    let of = |key: &str| login["data"][key].as_str().unwrap().to_owned();
+    let cookie = format!("PBSAuthCookie={}", of("ticket").replace('%', "%25"));
+    let csrf = format!("CSRFPreventionToken: {}", of("CSRFPreventionToken"));
+    let custom = format!("{api}/nodes/localhost/certificates/custom");
+    let renew = [
+        "--request",
+        "DELETE",
+        "--cookie",
+        &cookie,
+        "--header",
+        &csrf,
+    ];
+    curl(&[&renew[..], &[&custom]].concat()).unwrap();
+    let info = world.stock("proxmox-backup-manager", &["cert", "info"]);
+    let print = "Fingerprint (sha256): ";
+    let renewed = info
+        .lines()
+        .find_map(|line| line.strip_prefix(print))
+        .unwrap();
+    assert_ne!(renewed, world.stock.fingerprint);
+
+    let output = world.ours.run("manager", &pull).unwrap();
+    assert!(!output.status.success());
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    for part in [
+        format!("expected:    {}", world.stock.fingerprint),
+        format!("presented:   {renewed}"),
+        "does not tell which certificates it had before (HTTP status 401)".to_owned(),
+        "subject:".to_owned(),
+        "issuer:".to_owned(),
+    ] {
+        assert!(said.contains(&part), "{part} is missing in {said}");
+    }
+    let command = "proxmox-backup-manager remote update ";
+    let (_, command) = said.split_once(command).unwrap();
+    let accepted: Vec<&str> = command.split_whitespace().take(3).collect();
+    assert_eq!(accepted, ["stock", "--fingerprint", renewed]);
+    ours(&[&["remote", "update"], &accepted[..]].concat());
+    ours(&pull);
+    let config = world.path("ours/etc/proxmox-backup/remote.cfg");
+    assert!(fs::read_to_string(config).unwrap().contains(renewed));
+}

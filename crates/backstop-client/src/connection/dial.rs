@@ -4,19 +4,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backstop_format::Fingerprint;
+use backstop_format::{Digest, Fingerprint};
+use backstop_types::record::CertificateStatus;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificate_verifier;
+use super::continuity::{self, Unproven};
 use super::options::ClientOptions;
+use super::pins::{Known, PinChange, PinKeeper, Proof};
 use super::proxy::ProxyAddress;
-use super::trust::{TrustVerifier, UntrustedCertificate};
+use super::trust::{PinOrAuthorities, UntrustedCertificate};
 use crate::error::{ClientError, Result};
 
 /// Limit for name resolution and TCP connection.
@@ -34,9 +40,11 @@ const TLS_BUFFER: usize = 512 * 1024;
 /// Opens connections for one set of options and remembers an accepted certificate.
 pub(crate) struct Dialer {
     options: ClientOptions,
-    /// A fingerprint that the user has confirmed during this run.
-    confirmed: parking_lot::Mutex<Option<Fingerprint>>,
-    /// Only one question at a time.
+    /// A fingerprint that was accepted during this run: confirmed by the user, or vouched for by the pinned key.
+    accepted: parking_lot::Mutex<Option<Fingerprint>>,
+    /// Whether every certificate that was shown was the pinned one.
+    only_pinned: AtomicBool,
+    /// Only one question at a time, to the user or to the server about its chain.
     asking: tokio::sync::Mutex<()>,
 }
 
@@ -44,7 +52,8 @@ impl Dialer {
     pub fn new(options: ClientOptions) -> Self {
         Self {
             options,
-            confirmed: parking_lot::Mutex::new(None),
+            accepted: parking_lot::Mutex::new(None),
+            only_pinned: AtomicBool::new(true),
             asking: tokio::sync::Mutex::new(()),
         }
     }
@@ -53,19 +62,34 @@ impl Dialer {
         &self.options
     }
 
-    /// Connects, checks the certificate and, if it is unknown, asks the user once.
+    /// Connects and checks the certificate. If it is unknown, sees whether the pinned key vouches for it, or asks the user once.
     pub async fn dial(&self) -> Result<TlsStream<TcpStream>> {
         let pin = self.pin()?;
-        let untrusted = match self.attempt(pin).await {
+        let mut untrusted = match self.attempt(pin).await {
             Err(ClientError::Untrusted(untrusted)) => untrusted,
             other => return other,
         };
+        if let (Some(pin), Some(keeper)) = (pin, &self.options.pins) {
+            let shown = untrusted.presented.fingerprint;
+            let one_question = self.asking.lock().await;
+            // Another connection may have found out meanwhile.
+            if *self.accepted.lock() != Some(shown) {
+                match self.proof(Arc::clone(keeper), pin, &untrusted).await {
+                    Ok(()) => *self.accepted.lock() = Some(shown),
+                    Err(reason) => untrusted.unproven = Some(reason),
+                }
+            }
+            drop(one_question);
+            if *self.accepted.lock() == Some(shown) {
+                return self.attempt(Some(shown)).await;
+            }
+        }
         let Some(confirm) = self.options.confirm_certificate.clone() else {
             return Err(ClientError::Untrusted(untrusted));
         };
         let _one_question = self.asking.lock().await;
         let presented = untrusted.presented.fingerprint;
-        if *self.confirmed.lock() != Some(presented) {
+        if *self.accepted.lock() != Some(presented) {
             let question = Arc::new(untrusted);
             let asked = Arc::clone(&question);
             let accepted = tokio::task::spawn_blocking(move || confirm(&asked))
@@ -74,16 +98,62 @@ impl Dialer {
             if !accepted {
                 return Err(ClientError::Untrusted(Box::new((**question).clone())));
             }
-            *self.confirmed.lock() = Some(presented);
+            *self.accepted.lock() = Some(presented);
             self.remember(&presented);
         }
         self.attempt(Some(presented)).await
     }
 
-    /// The fingerprint to expect: confirmed in this run, given, or stored for the host.
+    /// Sees whether the pinned key vouches for the certificate that is shown, and if so tells the keeper of the pin. Sends no
+    /// credentials.
+    async fn proof(
+        &self,
+        keeper: Arc<dyn PinKeeper>,
+        pin: Fingerprint,
+        untrusted: &UntrustedCertificate,
+    ) -> std::result::Result<(), Unproven> {
+        let shown = untrusted.presented.fingerprint;
+        let asked = Arc::clone(&keeper);
+        let known = tokio::task::spawn_blocking(move || asked.known(&pin)).await;
+        let Known { announced, number } = known.unwrap_or_default();
+        let (proof, number) = if announced == Some(shown) {
+            (Proof::Announcement, number)
+        } else {
+            let stream = self.strictly(shown).await;
+            let stream = stream.map_err(|error| Unproven::NoChain(error.to_string()))?;
+            let chain = continuity::fetch(stream, &self.options.server()).await?;
+            let now = Timestamp::now().as_second();
+            let vouched = continuity::vouches(&chain, &pin, number, &shown, now)?;
+            let links = vouched.links;
+            (Proof::Chain { links }, vouched.number)
+        };
+        let change = PinChange {
+            server: self.options.server(),
+            from: pin,
+            to: untrusted.presented.clone(),
+            proof,
+            number,
+        };
+        // A panic of the keeper costs the note, not the connection.
+        let _ = tokio::task::spawn_blocking(move || keeper.changed(&change)).await;
+        Ok(())
+    }
+
+    /// Tells the keeper of the pin what the server said of its certificates. Nothing is told when a certificate was accepted
+    /// for another reason than the pin.
+    pub async fn tell(&self, status: CertificateStatus) {
+        let (Some(keeper), Ok(Some(pin))) = (self.options.pins.clone(), self.pin()) else {
+            return;
+        };
+        if self.only_pinned.load(Ordering::Relaxed) && status.fingerprint == pin {
+            let _ = tokio::task::spawn_blocking(move || keeper.told(&pin, &status)).await;
+        }
+    }
+
+    /// The fingerprint to expect: accepted in this run, given, or stored for the host.
     fn pin(&self) -> Result<Option<Fingerprint>> {
-        if let Some(confirmed) = *self.confirmed.lock() {
-            return Ok(Some(confirmed));
+        if let Some(accepted) = *self.accepted.lock() {
+            return Ok(Some(accepted));
         }
         if let Some(given) = self.options.fingerprint {
             return Ok(Some(given));
@@ -115,8 +185,24 @@ impl Dialer {
     }
 
     async fn attempt(&self, pin: Option<Fingerprint>) -> Result<TlsStream<TcpStream>> {
-        let tcp = self.tcp().await?;
-        self.tls(tcp, pin).await
+        let stream = self
+            .tls(
+                self.tcp().await?,
+                pin,
+                self.options.trust_system_authorities,
+            )
+            .await?;
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let shown = certificates.first().map(|leaf| Digest::of(leaf).0);
+        if shown.is_none() || shown != pin.map(|pin| pin.0) {
+            self.only_pinned.store(false, Ordering::Relaxed);
+        }
+        Ok(stream)
+    }
+
+    /// A connection to the holder of this certificate's key, whoever that is.
+    async fn strictly(&self, certificate: Fingerprint) -> Result<TlsStream<TcpStream>> {
+        self.tls(self.tcp().await?, Some(certificate), false).await
     }
 
     async fn tcp(&self) -> Result<TcpStream> {
@@ -134,27 +220,24 @@ impl Dialer {
         Ok(stream)
     }
 
-    async fn tls(&self, tcp: TcpStream, pin: Option<Fingerprint>) -> Result<TlsStream<TcpStream>> {
+    async fn tls(
+        &self,
+        tcp: TcpStream,
+        pin: Option<Fingerprint>,
+        use_authorities: bool,
+    ) -> Result<TlsStream<TcpStream>> {
         let server = self.options.server();
         let failed = |reason: String| ClientError::Tls {
             server: server.clone(),
             reason,
         };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Arc::new(TrustVerifier::new(
-            Arc::clone(&provider),
-            pin,
-            self.options.trust_system_authorities,
-        ));
-        let dangerous = Arc::clone(&verifier);
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(dangerous)
-            .with_no_client_auth();
-        let name = ServerName::try_from(self.options.bare_host().to_owned())
-            .map_err(|_| failed(format!("'{}' is not a valid host name", self.options.host)))?;
+        let judge = Arc::new(PinOrAuthorities::new(pin, use_authorities));
+        let config = certificate_verifier::client_config(Arc::clone(&judge))
+            .map_err(|error| failed(error.to_string()))?;
+        let name = self.options.server_name.as_deref();
+        let name = name.unwrap_or_else(|| self.options.bare_host());
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| failed(format!("'{name}' is not a valid host name")))?;
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
         let result = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
@@ -166,12 +249,14 @@ impl Dialer {
                 stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
                 Ok(stream)
             }
-            Err(error) => Err(match verifier.take_refusal() {
+            Err(error) => Err(match judge.take_refusal() {
                 Some(refusal) => ClientError::Untrusted(Box::new(UntrustedCertificate {
                     server: server.clone(),
                     presented: refusal.presented,
                     expected: pin,
                     authority_error: refusal.authority_error,
+                    unproven: None,
+                    acceptance: self.options.acceptance.clone(),
                 })),
                 None => failed(error.to_string()),
             }),

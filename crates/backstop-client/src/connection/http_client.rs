@@ -24,6 +24,9 @@ use crate::login::{self, Credentials};
 /// Limit for one request and its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a server may take to tell which certificate comes next.
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Largest answer of the REST interface that is read.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -99,7 +102,30 @@ impl HttpClient {
             // A ticket proves itself at login; a token has to be tried, so that a wrong one is told here.
             client.warm_up().await?;
         }
+        client.learn_of_certificates().await;
         Ok(client)
+    }
+
+    /// Asks a pinned server which certificate comes next. Servers that do not know the call are as good as those that say nothing.
+    async fn learn_of_certificates(&self) {
+        if self.options().pins.is_none() || self.options().fingerprint.is_none() {
+            return;
+        }
+        let answer = tokio::time::timeout(
+            CERTIFICATE_TIMEOUT,
+            self.get("backstop/certificate", Value::Null),
+        )
+        .await;
+        match answer {
+            Ok(Ok(answer)) => match serde_json::from_value(answer) {
+                Ok(status) => self.shared.dialer.tell(status).await,
+                Err(error) => tracing::debug!("the status of the server's certificate: {error}"),
+            },
+            Ok(Err(error)) => {
+                tracing::debug!("the server says nothing of its certificate: {error}")
+            }
+            Err(_) => tracing::debug!("the server says nothing of its certificate in time"),
+        }
     }
 
     /// A client that sends no credentials; connects at the first request.

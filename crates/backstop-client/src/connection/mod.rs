@@ -2,10 +2,13 @@
 //!
 //! Credentials are never sent before the server's certificate is trusted.
 
+pub mod certificate_verifier;
+pub mod continuity;
 mod dial;
 pub(crate) mod http_client;
 pub(crate) mod liveness;
 pub mod options;
+pub mod pins;
 pub mod proxy;
 pub mod rate;
 pub(crate) mod session;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use backstop_format::Fingerprint;
 use backstop_types::AuthId;
 
+use super::pins::PinKeeper;
 use super::proxy::ProxyAddress;
 use super::rate::SharedLimit;
 use super::trust::UntrustedCertificate;
@@ -53,6 +54,12 @@ pub struct ClientOptions {
     pub second_factor_prompt: Option<Arc<SecondFactorPrompt>>,
     /// Expected SHA-256 of the server's certificate (`PBS_FINGERPRINT`); nothing is stored then.
     pub fingerprint: Option<Fingerprint>,
+    /// What is known of the server behind the fingerprint, and who is told when it has changed, provably.
+    pub pins: Option<Arc<dyn PinKeeper>>,
+    /// The name under which authorities have to vouch for the server, if that is not the host.
+    pub server_name: Option<String>,
+    /// What accepts another certificate, for messages: a command that lacks only the fingerprint.
+    pub acceptance: Option<String>,
     /// Fingerprints that the user has confirmed before.
     pub fingerprint_store: Option<FingerprintStore>,
     /// Called for an unknown or changed certificate; without it, such a server is refused.
@@ -80,6 +87,9 @@ impl ClientOptions {
             password_prompt: None,
             second_factor_prompt: None,
             fingerprint: None,
+            pins: None,
+            server_name: None,
+            acceptance: None,
             fingerprint_store: None,
             confirm_certificate: None,
             ticket_cache: None,

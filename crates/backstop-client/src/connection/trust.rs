@@ -9,12 +9,11 @@ use std::sync::{Arc, OnceLock};
 use backstop_format::{Digest, Fingerprint};
 use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+
+use super::certificate_verifier::{CertificateJudge, Shown, authorities, system_roots};
+use super::continuity::Unproven;
 
 /// What a certificate says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +33,10 @@ pub struct CertificateSummary {
 }
 
 impl CertificateSummary {
-    fn new(certificate: &CertificateDer<'_>) -> Self {
-        let fingerprint = Fingerprint(Digest::of(certificate.as_ref()).0);
-        match x509_parser::parse_x509_certificate(certificate.as_ref()) {
+    /// What the certificate `der` says.
+    pub fn new(der: &[u8]) -> Self {
+        let fingerprint = Fingerprint(Digest::of(der).0);
+        match x509_parser::parse_x509_certificate(der) {
             Ok((_, parsed)) => Self {
                 fingerprint,
                 subject: parsed.subject().to_string(),
@@ -102,6 +102,10 @@ pub struct UntrustedCertificate {
     pub expected: Option<Fingerprint>,
     /// Why the system's authorities do not vouch for it.
     pub authority_error: String,
+    /// Why the pinned key does not vouch for it, where it was asked.
+    pub unproven: Option<Unproven>,
+    /// What accepts it for the future, if that is not `PBS_FINGERPRINT`: a command that lacks only the fingerprint.
+    pub acceptance: Option<String>,
 }
 
 impl std::fmt::Display for UntrustedCertificate {
@@ -121,38 +125,45 @@ impl std::fmt::Display for UntrustedCertificate {
         }
         write!(
             f,
-            "{}\n  authorities: {}\n\
-             If this certificate is the right one, set PBS_FINGERPRINT to the presented fingerprint, \
-             or confirm it once in an interactive run.",
-            self.presented, self.authority_error,
-        )
+            "{}\n  authorities: {}\n",
+            self.presented, self.authority_error
+        )?;
+        if let Some(unproven) = &self.unproven {
+            writeln!(f, "  pinned key:  {unproven}")?;
+        }
+        match &self.acceptance {
+            Some(command) => write!(
+                f,
+                "Compare the presented fingerprint with the one that 'proxmox-backup-manager cert info' shows on the other \
+                 server. If they are equal, accept it with:\n  {command} {}",
+                self.presented.fingerprint
+            ),
+            None => f.write_str(
+                "If this certificate is the right one, set PBS_FINGERPRINT to the presented fingerprint, \
+                 or confirm it once in an interactive run.",
+            ),
+        }
     }
 }
 
-/// What the verifier saw during a handshake.
+/// What the judge saw during a handshake.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     pub presented: CertificateSummary,
     pub authority_error: String,
 }
 
-/// Checks one handshake against authorities and pin, and remembers why it refused.
+/// Judges one handshake by authorities and pin, and remembers why it refused.
 #[derive(Debug)]
-pub(crate) struct TrustVerifier {
-    provider: Arc<CryptoProvider>,
+pub(crate) struct PinOrAuthorities {
     use_authorities: bool,
     pin: Option<Fingerprint>,
     refusal: Mutex<Option<Refusal>>,
 }
 
-impl TrustVerifier {
-    pub fn new(
-        provider: Arc<CryptoProvider>,
-        pin: Option<Fingerprint>,
-        use_authorities: bool,
-    ) -> Self {
+impl PinOrAuthorities {
+    pub fn new(pin: Option<Fingerprint>, use_authorities: bool) -> Self {
         Self {
-            provider,
             use_authorities,
             pin,
             refusal: Mutex::new(None),
@@ -165,55 +176,27 @@ impl TrustVerifier {
     }
 }
 
-/// The system's certificate authorities, read once per process; `None` when there are none.
-fn system_authorities(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
+/// The system's certificate authorities; `None` when there are none.
+fn system_authorities() -> Option<Arc<WebPkiServerVerifier>> {
     static AUTHORITIES: OnceLock<Option<Arc<WebPkiServerVerifier>>> = OnceLock::new();
     AUTHORITIES
-        .get_or_init(|| {
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                tracing::debug!("reading the system's certificate authorities: {error}");
-            }
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(found.certs);
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                .build()
-                .ok()
-        })
+        .get_or_init(|| authorities(system_roots().clone()).ok())
         .clone()
 }
 
-impl ServerCertVerifier for TrustVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+impl CertificateJudge for PinOrAuthorities {
+    fn judge(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
         // First what is cheap: reading the system's authorities takes longer than the rest of the handshake.
-        let presented = CertificateSummary::new(end_entity);
+        let presented = CertificateSummary::new(shown.certificate);
         if self.pin.is_some_and(|pin| pin == presented.fingerprint) {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
-        let authorities = self
-            .use_authorities
-            .then(|| system_authorities(&self.provider))
-            .flatten();
+        let authorities = self.use_authorities.then(system_authorities).flatten();
         let authority_error = match authorities {
-            Some(authorities) => {
-                match authorities.verify_server_cert(
-                    end_entity,
-                    intermediates,
-                    server_name,
-                    ocsp_response,
-                    now,
-                ) {
-                    Ok(verified) => return Ok(verified),
-                    Err(error) => error.to_string(),
-                }
-            }
+            Some(authorities) => match shown.is_vouched_for(&authorities, None) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            },
             None => "no certificate authorities in use".to_owned(),
         };
         *self.refusal.lock() = Some(Refusal {
@@ -221,39 +204,5 @@ impl ServerCertVerifier for TrustVerifier {
             authority_error,
         });
         Err(rustls::Error::General("certificate not trusted".to_owned()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }

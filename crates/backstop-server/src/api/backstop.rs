@@ -1,6 +1,7 @@
 //! `/backstop`: what stock servers do not have.
 
 mod append_only;
+pub mod certificate;
 pub mod retention_lock;
 
 use backstop_calendar::CalendarEvent;
@@ -39,6 +40,7 @@ const SIMULATION: &[Property] = &[
 pub fn endpoints() -> Vec<Endpoint> {
     let mut endpoints = retention_lock::endpoints();
     endpoints.extend(append_only::endpoints());
+    endpoints.extend(certificate::endpoints());
     endpoints.push(Endpoint {
         method: Method::Get,
         path: "/backstop/prune-simulator",

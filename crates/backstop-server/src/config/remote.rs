@@ -1,7 +1,9 @@
 //! Remotes in the configuration: other servers with the account that is used there.
 //!
 //! `remote.cfg` keeps the secret in base64. It leaves this module only as [`RemoteAccount`], for a connection, and is never
-//! part of what is listed.
+//! part of what is listed. What stock servers do not know is kept in a file of its own, by `remote_trust`.
+
+use std::sync::Arc;
 
 use backstop_client::ClientOptions;
 use backstop_client::connection::proxy::ProxyAddress;
@@ -12,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::remote_trust::{self, RemotePins, RemoteTrust, TLS_SERVER_NAME};
 use super::{ConfigError, ConfigStore, EditError, SectionFile};
 
 const TYPE: &str = "remote";
@@ -33,8 +36,12 @@ pub struct RemoteAccount {
     pub secret: String,
     /// SHA-256 of the certificate that it has to present, unless an authority vouches for it.
     pub fingerprint: Option<Fingerprint>,
+    /// The name under which an authority has to vouch for it, if that is not the host.
+    pub tls_server_name: Option<String>,
     /// The HTTP proxy to go through.
     pub proxy: Option<ProxyAddress>,
+    /// Keeps the fingerprint when the server changes its certificate.
+    pub pins: RemotePins,
 }
 
 impl std::fmt::Debug for RemoteAccount {
@@ -55,7 +62,11 @@ impl std::fmt::Debug for RemoteAccount {
 /// When the configuration cannot be read.
 pub fn get(store: &ConfigStore, name: &str) -> Result<Option<Map<String, Value>>, ConfigError> {
     let loaded = store.sections(SectionFile::Remote)?;
-    Ok(loaded.data.to_api(name).map(without_secret))
+    let Some(mut section) = loaded.data.to_api(name).map(without_secret) else {
+        return Ok(None);
+    };
+    remote_trust::get(store, name)?.show(&mut section);
+    Ok(Some(section))
 }
 
 /// All remotes without their secrets, in file order.
@@ -64,10 +75,14 @@ pub fn get(store: &ConfigStore, name: &str) -> Result<Option<Map<String, Value>>
 /// When the configuration cannot be read.
 pub fn list(store: &ConfigStore) -> Result<Vec<Map<String, Value>>, ConfigError> {
     let loaded = store.sections(SectionFile::Remote)?;
+    let known = remote_trust::all(store)?;
     let names = loaded.data.iter().map(|(name, _)| name);
     Ok(names
-        .filter_map(|name| loaded.data.to_api(name))
-        .map(without_secret)
+        .filter_map(|name| {
+            let mut section = without_secret(loaded.data.to_api(name)?);
+            known(name).show(&mut section);
+            Some(section)
+        })
         .collect())
 }
 
@@ -80,7 +95,7 @@ fn without_secret(mut section: Map<String, Value>) -> Map<String, Value> {
 ///
 /// # Errors
 /// When there is no such remote, its section makes no sense, or the configuration cannot be read.
-pub fn account(store: &ConfigStore, name: &str) -> Result<RemoteAccount, EditError> {
+pub fn account(store: &Arc<ConfigStore>, name: &str) -> Result<RemoteAccount, EditError> {
     let loaded = store.sections(SectionFile::Remote)?;
     let section = loaded
         .data
@@ -121,7 +136,9 @@ pub fn account(store: &ConfigStore, name: &str) -> Result<RemoteAccount, EditErr
         auth_id,
         secret,
         fingerprint,
+        tls_server_name: remote_trust::get(store, name)?.tls_server_name,
         proxy,
+        pins: RemotePins::new(Arc::clone(store), name),
     })
 }
 
@@ -143,8 +160,19 @@ impl RemoteAccount {
         let mut options = ClientOptions::new(self.host.clone(), self.port, self.auth_id.clone());
         options.secret = Some(self.secret.clone());
         options.fingerprint = self.fingerprint;
+        options.pins = Some(Arc::new(self.pins.clone()));
+        options.server_name = self.tls_server_name.clone();
+        options.acceptance = Some(self.acceptance());
         options.proxy = self.proxy.clone();
         options
+    }
+
+    /// The command that accepts another certificate of it; only the fingerprint is missing.
+    pub fn acceptance(&self) -> String {
+        format!(
+            "proxmox-backup-manager remote update {} --fingerprint",
+            self.name
+        )
     }
 }
 
@@ -164,6 +192,7 @@ pub fn create(
 ) -> Result<(), EditError> {
     normalise(&mut properties);
     properties.retain(|_, value| !value.is_null());
+    let server_name = properties.remove(TLS_SERVER_NAME);
     store.edit_sections(SectionFile::Remote, None, |config| {
         if config.get(name).is_some() {
             return Err(EditError::parameter(
@@ -173,8 +202,25 @@ pub fn create(
         }
         config
             .set(TYPE, name, properties)
-            .map_err(EditError::Conflict)
+            .map_err(EditError::Conflict)?;
+        // Whatever was known of a remote of this name is of another one.
+        let trust = RemoteTrust::named(text(server_name));
+        let names = remote_trust::names(config);
+        Ok(remote_trust::edit(store, name, &names, |known| {
+            *known = trust
+        })?)
     })
+}
+
+fn text(value: Option<Value>) -> Option<String> {
+    match value {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn pin(properties: &Map<String, Value>) -> Option<Fingerprint> {
+    properties.get("fingerprint")?.as_str()?.parse().ok()
 }
 
 /// Changes a remote: first removes what `delete` names, then sets `properties`, which have passed their schemas already.
@@ -188,6 +234,8 @@ pub fn update(
     digest: Option<&str>,
 ) -> Result<(), EditError> {
     normalise(&mut properties);
+    let server_name = text(properties.remove(TLS_SERVER_NAME));
+    let forgets_name = delete.iter().any(|key| key == TLS_SERVER_NAME);
     store.edit_sections(SectionFile::Remote, digest, |config| {
         let section = config.get_typed(TYPE, name).ok_or_else(|| unknown(name))?;
         let mut after = section.properties.clone();
@@ -203,7 +251,25 @@ pub fn update(
                 value => after.insert(key, value),
             };
         }
-        config.set(TYPE, name, after).map_err(EditError::Conflict)
+        let (before, now) = (pin(&section.properties), pin(&after));
+        config.set(TYPE, name, after).map_err(EditError::Conflict)?;
+        let change = match (before, now) {
+            (Some(before), Some(now)) if before != now => Some((before, now)),
+            _ => None,
+        };
+        if server_name.is_some() || forgets_name || change.is_some() {
+            let names = remote_trust::names(config);
+            remote_trust::edit(store, name, &names, |trust| {
+                if forgets_name {
+                    trust.tls_server_name = None;
+                }
+                trust.tls_server_name = server_name.or(trust.tls_server_name.take());
+                if let Some((before, now)) = change {
+                    trust.note_change(before, now, "operator");
+                }
+            })?;
+        }
+        Ok(())
     })
 }
 
@@ -238,7 +304,8 @@ pub fn remove(store: &ConfigStore, name: &str, digest: Option<&str>) -> Result<(
             }
         }
         config.remove(name);
-        Ok(())
+        let names = remote_trust::names(config);
+        Ok(remote_trust::edit(store, name, &names, |_| ())?)
     })
 }
 

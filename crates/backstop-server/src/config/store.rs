@@ -107,6 +107,12 @@ pub enum JsonFile {
     Revocations,
     /// How long sessions last. Not a file of stock servers.
     Sessions,
+    /// What is known of remotes beside `remote.cfg`. No secret, and no file of stock servers.
+    Remotes,
+    /// The continuity chain of the server's certificates, and how long they are announced. No secret, and no file of stock servers.
+    Certificate,
+    /// The certificate that is announced, with its key. Not a file of stock servers.
+    NextCertificate,
 }
 
 impl JsonFile {
@@ -119,14 +125,23 @@ impl JsonFile {
             Self::LdapPasswords => "ldap_passwords.json",
             Self::Revocations => "backstop-revocations.json",
             Self::Sessions => "backstop-sessions.json",
+            Self::Remotes => "backstop-remotes.json",
+            Self::Certificate => "backstop-certificate.json",
+            Self::NextCertificate => "backstop-next-certificate.json",
         }
     }
 
     const fn class(self) -> FileClass {
         match self {
-            Self::Shadow | Self::Tfa | Self::LdapPasswords => FileClass::Secret,
+            Self::Shadow | Self::Tfa | Self::LdapPasswords | Self::NextCertificate => {
+                FileClass::Secret
+            }
             Self::TokenShadow => FileClass::Shared,
-            Self::AppendOnly | Self::Revocations | Self::Sessions => FileClass::Config,
+            Self::AppendOnly
+            | Self::Revocations
+            | Self::Sessions
+            | Self::Remotes
+            | Self::Certificate => FileClass::Config,
         }
     }
 

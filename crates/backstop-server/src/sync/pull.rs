@@ -25,7 +25,7 @@ use super::source_remote::RemoteSource;
 use super::target::Target;
 use super::treatment::PullKey;
 use super::vanished;
-use crate::config::remote::{self, RemoteAccount};
+use crate::config::remote::RemoteAccount;
 use crate::datastores::DatastoreHandle;
 use crate::jobs::StartError;
 use crate::server::Server;
@@ -63,7 +63,7 @@ impl Pull {
         let unable = |reason: String| StartError::Unable(reason);
         let origin = match &config.remote {
             Some(name) => {
-                let account = remote::account(server.config(), name.as_str());
+                let account = server.remote_account(name.as_str());
                 let account = account.map_err(|error| unable(crate::http::error::chain(&error)))?;
                 Origin::Remote(Box::new(account))
             }
@@ -155,7 +155,9 @@ impl Run {
     async fn begin(pull: Pull, task: &TaskContext) -> Result<Self> {
         let source_name = other_side(&pull.config);
         let source = match pull.origin {
-            Origin::Remote(account) => {
+            Origin::Remote(mut account) => {
+                let log = task.clone();
+                account.pins.tell(move |change| log.log(change));
                 Source::Remote(RemoteSource::connect(&account, &pull.config).await?)
             }
             Origin::Local(handle) => {

@@ -136,10 +136,13 @@ pub(super) async fn log_in(account: &RemoteAccount, config: &SyncJobConfig) -> R
         limit(&config.rate_out, &config.burst_out),
     ));
     HttpClient::connect(options).await.map_err(|error| {
+        // The end of a task is one line.
+        let reason = chain(&error);
+        let reason: Vec<&str> = reason.lines().map(str::trim).collect();
         SyncError::Broken(format!(
             "remote connection to '{}' failed - {}",
             account.host,
-            chain(&error)
+            reason.join(" ")
         ))
     })
 }

@@ -23,7 +23,16 @@ pub static REMOTE: Properties = Properties::new(&[
 ]);
 
 /// What an update of a remote may unset.
-pub static REMOTE_DELETABLE: &[&str] = &["comment", "fingerprint", "port", "use-node-proxy"];
+pub static REMOTE_DELETABLE: &[&str] = &[
+    "comment",
+    "fingerprint",
+    "port",
+    "use-node-proxy",
+    "tls-server-name",
+];
+
+/// A setting of remotes that stock servers do not know; it is not in their file.
+pub const TLS_SERVER_NAME: Property = Property::optional("tls-server-name", &SERVER);
 
 static NETWORKS: Schema = Schema::array(&CIDR);
 

@@ -9,7 +9,7 @@ use super::columns;
 use super::parameters::{GROUP, MAX_DEPTH, NAMESPACE, REPOSITORY};
 use super::server::{self, Server};
 use crate::command::{Arguments, Command, Parameter};
-use crate::output::{self, Align, Column, OUTPUT_FORMAT, Table};
+use crate::output::{self, Column, OUTPUT_FORMAT, Table};
 
 /// What happens to each snapshot.
 pub const DECISIONS: Table = Table::new(&[
@@ -19,12 +19,7 @@ pub const DECISIONS: Table = Table::new(&[
     Column::number("backup-time")
         .titled("date")
         .rendered(columns::local_time),
-    Column {
-        key: "keep",
-        title: "action",
-        align: Align::Right,
-        render: Some(action),
-    },
+    Column::number("keep").titled("action").rendered(action),
 ])
 .sorted(&["backup-type", "backup-id", "backup-time"]);
 
@@ -36,12 +31,7 @@ pub const REASONED: Table = Table::new(&[
     Column::number("backup-time")
         .titled("date")
         .rendered(columns::local_time),
-    Column {
-        key: "keep",
-        title: "action",
-        align: Align::Right,
-        render: Some(action),
-    },
+    Column::number("keep").titled("action").rendered(action),
     Column::text("reason"),
 ])
 .sorted(&["backup-type", "backup-id", "backup-time"]);

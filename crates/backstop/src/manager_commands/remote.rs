@@ -8,7 +8,7 @@ use backstop_client::connection::trust::UntrustedCertificate;
 use backstop_client::{ClientError, ClientOptions, HttpClient};
 use backstop_format::Fingerprint;
 use backstop_server::config::remote;
-use backstop_types::config_schema::remote::REMOTE_DELETABLE;
+use backstop_types::config_schema::remote::{REMOTE_DELETABLE, TLS_SERVER_NAME};
 use backstop_types::config_schema::value;
 use backstop_types::schema::{Properties, Property};
 use serde_json::{Map, Value};
@@ -27,8 +27,21 @@ pub const REMOTES: Table = Table::new(&[
     Column::text("auth-id"),
     Column::text("fingerprint"),
     Column::text("comment"),
+    // Only shown where a remote has one: the table is that of stock servers else.
+    Column::text("tls-server-name").optional(),
+    Column::text("next-fingerprint").optional(),
+    CHANGED.optional(),
 ])
 .sorted(&["name"]);
+
+/// When the fingerprint changed, and by what that was proven.
+const CHANGED: Column = Column::text("fingerprint-changed").rendered(|value, remote| {
+    let proof = remote.get("fingerprint-proof").and_then(Value::as_str);
+    Ok(match value.as_i64() {
+        Some(time) => format!("{} ({})", output::time::local(time), proof.unwrap_or("?")),
+        None => String::new(),
+    })
+});
 
 /// One remote.
 pub const ONE: Record = Record::new(&[
@@ -39,6 +52,12 @@ pub const ONE: Record = Record::new(&[
     Column::text("fingerprint"),
     Column::number("port"),
     Column::number("use-node-proxy"),
+    Column::text("tls-server-name"),
+    Column::text("next-fingerprint"),
+    Column::text("next-fingerprint-from")
+        .rendered(|value, _| Ok(value.as_i64().map(output::time::local).unwrap_or_default())),
+    Column::text("former-fingerprint"),
+    CHANGED,
 ]);
 
 /// The name of a remote.
@@ -53,6 +72,7 @@ static SETTINGS: Properties = Properties::new(&[
     Property::optional("fingerprint", &value::FINGERPRINT),
     Property::optional("use-node-proxy", &backstop_types::schema::Schema::Boolean),
     Property::optional("comment", &value::COMMENT),
+    TLS_SERVER_NAME,
 ]);
 
 fn options() -> Vec<Parameter> {
@@ -75,6 +95,10 @@ fn options() -> Vec<Parameter> {
                 "Whether to connect through the HTTP proxy of this host's settings.",
             ),
             ("comment", "A comment."),
+            (
+                "tls-server-name",
+                "The name under which an authority that this system trusts vouches for the server, if that is not the host; then no fingerprint is needed.",
+            ),
         ],
     );
     let former = |option: Parameter| match option.name {
@@ -172,6 +196,10 @@ fn ask_for_fingerprint(section: &Map<String, Value>) -> anyhow::Result<Option<Fi
         text("auth-id").parse()?,
     );
     options.secret = Some(text("password").to_owned());
+    options.server_name = section
+        .get(TLS_SERVER_NAME.name)
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     let confirmed = Arc::new(Mutex::new(None));
     let answer = Arc::clone(&confirmed);
     options.confirm_certificate = Some(Arc::new(move |certificate: &UntrustedCertificate| {

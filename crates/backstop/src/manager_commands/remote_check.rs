@@ -4,8 +4,10 @@
 
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use backstop_client::connection::pins::PinChange;
 use backstop_client::{ClientError, HttpClient};
 use backstop_server::config::remote::{self, RemoteAccount};
 use jiff::Timestamp;
@@ -44,8 +46,15 @@ struct Finding {
 
 fn check(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let name = arguments.required("name")?;
-    let account = remote::account(&configuration(), name)?;
-    let findings = findings(&account)?;
+    let mut account = remote::account(&Arc::new(configuration()), name)?;
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&changes);
+    account.pins.tell(move |change: &PinChange| {
+        if let Ok(mut noted) = noted.lock() {
+            noted.push(change.to_string());
+        }
+    });
+    let findings = findings(&account, &changes)?;
     let format = Format::of(arguments)?;
     let list: Vec<Value> = findings.iter().map(Finding::to_json).collect();
     match format.json(&Value::Array(list)) {
@@ -77,7 +86,7 @@ impl Finding {
 }
 
 /// Goes as far as it gets: what needs something that failed is not tried.
-fn findings(account: &RemoteAccount) -> anyhow::Result<Vec<Finding>> {
+fn findings(account: &RemoteAccount, changes: &Mutex<Vec<String>>) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut add = |check, result: Result<String, String>| {
         let is_ok = result.is_ok();
@@ -93,13 +102,13 @@ fn findings(account: &RemoteAccount) -> anyhow::Result<Vec<Finding>> {
         Err(error) => {
             let (check, remedy) = explain(account, &error);
             if check == "login" {
-                add("certificate", Ok(trusted(account)));
+                add("certificate", Ok(trusted(account, changes)));
             }
             add(check, Err(format!("{error}{remedy}")));
             return Ok(findings);
         }
     };
-    add("certificate", Ok(trusted(account)));
+    add("certificate", Ok(trusted(account, changes)));
     block_on(async {
         add("login", log_in(account, &client).await);
         add("permissions", permissions(account, &client).await);
@@ -137,14 +146,8 @@ fn reach(account: &RemoteAccount) -> Result<String, String> {
 fn explain(account: &RemoteAccount, error: &ClientError) -> (&'static str, String) {
     let name = &account.name;
     match error {
-        ClientError::Untrusted(certificate) => (
-            "certificate",
-            format!(
-                "\nCompare the presented fingerprint with the one that 'proxmox-backup-manager cert info' shows on \
-                 the other server. If they are equal:\n  proxmox-backup-manager remote update {name} --fingerprint {}",
-                certificate.presented.fingerprint
-            ),
-        ),
+        // It says itself what to do.
+        ClientError::Untrusted(_) => ("certificate", String::new()),
         ClientError::Connect { .. } | ClientError::Proxy { .. } => ("port", String::new()),
         ClientError::Tls { .. } => (
             "certificate",
@@ -164,12 +167,21 @@ fn explain(account: &RemoteAccount, error: &ClientError) -> (&'static str, Strin
     }
 }
 
-fn trusted(account: &RemoteAccount) -> String {
-    match &account.fingerprint {
-        Some(fingerprint) => {
+fn trusted(account: &RemoteAccount, changes: &Mutex<Vec<String>>) -> String {
+    let changes = changes
+        .lock()
+        .map(|changes| changes.join("; "))
+        .unwrap_or_default();
+    let name = &account.tls_server_name;
+    match (&account.fingerprint, name) {
+        _ if !changes.is_empty() => changes,
+        (Some(fingerprint), _) => {
             format!("an authority vouches for it, or it is the expected one: {fingerprint}")
         }
-        None => "an authority of this system vouches for it".to_owned(),
+        (None, Some(name)) => {
+            format!("an authority of this system vouches for it under the name '{name}'")
+        }
+        (None, None) => "an authority of this system vouches for it".to_owned(),
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub use record::Record;
 pub use style::Style;
-pub use table::{Align, Column, Table};
+pub use table::{Column, Table};
 
 use crate::command::{Arguments, Parameter};
 

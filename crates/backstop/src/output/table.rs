@@ -30,6 +30,8 @@ pub struct Column {
     pub align: Align,
     /// How a cell is made, if not by its JSON type.
     pub render: Option<Render>,
+    /// Whether it is left out of a table in which no row has it.
+    pub is_optional: bool,
 }
 
 impl Column {
@@ -40,6 +42,7 @@ impl Column {
             title: key,
             align: Align::Left,
             render: None,
+            is_optional: false,
         }
     }
 
@@ -54,6 +57,14 @@ impl Column {
     /// The same with another title.
     pub const fn titled(self, title: &'static str) -> Self {
         Self { title, ..self }
+    }
+
+    /// The same, left out of a table in which no row has it.
+    pub const fn optional(self) -> Self {
+        Self {
+            is_optional: true,
+            ..self
+        }
     }
 
     /// The same with cells made by `render`.
@@ -100,12 +111,18 @@ impl Table {
                 .find(|order| order.is_ne())
                 .unwrap_or(Ordering::Equal)
         });
+        let is_there = |c: &&Column| rows.iter().any(|row| row.get(c.key).is_some());
+        let columns: Vec<&Column> = self
+            .columns
+            .iter()
+            .filter(|c| !c.is_optional || is_there(c))
+            .collect();
         let cells = rows
             .iter()
-            .map(|row| self.columns.iter().map(|c| cell(c, row)).collect())
+            .map(|row| columns.iter().map(|c| cell(c, row)).collect())
             .collect();
-        let titles: Vec<&str> = self.columns.iter().map(|c| c.title).collect();
-        let aligns: Vec<Align> = self.columns.iter().map(|c| c.align).collect();
+        let titles: Vec<&str> = columns.iter().map(|c| c.title).collect();
+        let aligns: Vec<Align> = columns.iter().map(|c| c.align).collect();
         frame(&titles, &aligns, cells, style)
     }
 }

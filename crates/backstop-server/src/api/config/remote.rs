@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use backstop_types::Privileges;
-use backstop_types::config_schema::remote::{REMOTE, REMOTE_DELETABLE};
+use backstop_types::config_schema::remote::{REMOTE, REMOTE_DELETABLE, TLS_SERVER_NAME};
 use backstop_types::config_schema::value;
 use backstop_types::schema::{Property, Schema};
 use serde_json::Value;
@@ -28,7 +28,11 @@ static CREATE: LazyLock<Vec<Property>> = LazyLock::new(|| {
         "password" => PASSWORD,
         _ => *property,
     });
-    [NAME].into_iter().chain(fields).collect()
+    [NAME]
+        .into_iter()
+        .chain(fields)
+        .chain([TLS_SERVER_NAME])
+        .collect()
 });
 static UPDATE: LazyLock<Vec<Property>> = LazyLock::new(|| {
     let fields = CREATE.iter().filter(|property| property.name != "name");

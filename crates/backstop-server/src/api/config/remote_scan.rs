@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::remote::NAME;
 use crate::api::edit_error;
-use crate::config::remote;
 use crate::http::error::chain;
 use crate::http::{ApiError, Reply};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
@@ -69,8 +68,8 @@ struct Scan {
 impl Scan {
     async fn connect(context: &RequestContext, params: &Params) -> Result<Self, ApiError> {
         let name = params.required_text("name")?.to_owned();
-        let (config, wanted) = (context.server().config().clone(), name.clone());
-        let account = tokio::task::spawn_blocking(move || remote::account(&config, &wanted))
+        let (server, wanted) = (context.server().clone(), name.clone());
+        let account = tokio::task::spawn_blocking(move || server.remote_account(&wanted))
             .await
             .map_err(|_| ApiError::bad_request("the server is shutting down"))?
             .map_err(edit_error)?;

@@ -1,30 +1,108 @@
-//! `/nodes/{node}/certificates`: the server's certificate.
+//! `/nodes/{node}/certificates`: the server's certificate, and its change.
 
 use backstop_types::Privileges;
-use base64::Engine;
+use backstop_types::schema::{Format, Property, Schema};
 use serde_json::{Value, json};
 use x509_parser::prelude::*;
 use x509_parser::public_key::PublicKey;
 
+use crate::api::backstop::certificate::{GRACE, grace, refused};
+use crate::certificate_change::{self, CertificatePair};
 use crate::http::{ApiError, Reply};
-use crate::router::schema::NODE_NAME;
+use crate::router::schema::{BOOLEAN, NODE_NAME};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
-use crate::tls::Certificate;
+use crate::tls::{Certificate, pem_of};
+
+/// Certificates or a key; a body with them is not larger.
+static PEM: Schema = Schema::text(1, 512 * 1024, Format::Any);
+const RESTART: Property = Property::optional("restart", &BOOLEAN);
+const UPLOAD: &[Property] = &[
+    NODE_NAME,
+    Property::required("certificates", &PEM),
+    Property::optional("key", &PEM),
+    RESTART,
+    Property::optional("force", &BOOLEAN),
+    GRACE,
+];
+const RENEW: &[Property] = &[NODE_NAME, RESTART, GRACE];
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint {
-        method: Method::Get,
-        path: "/nodes/{node}/certificates/info",
-        about: "Describes the certificate in use.",
-        params: &[NODE_NAME],
+    const CUSTOM: &str = "/nodes/{node}/certificates/custom";
+    let endpoint = |method, path, about, params, handler| Endpoint {
+        method,
+        path,
+        about,
+        params,
         permission: Permission::all("/system/certificates", Privileges::SYS_MODIFY),
-        handler: Handler::blocking(info),
-    }]
+        handler: Handler::blocking(handler),
+    };
+    vec![
+        endpoint(
+            Method::Get,
+            "/nodes/{node}/certificates/info",
+            "Describes the certificate in use, and the one that is announced.",
+            &[NODE_NAME],
+            info as fn(&RequestContext, &Params) -> Result<Reply, ApiError>,
+        ),
+        endpoint(
+            Method::Post,
+            CUSTOM,
+            "Announces a certificate, which is used when its time of announcement is over.",
+            UPLOAD,
+            upload,
+        ),
+        endpoint(
+            Method::Delete,
+            CUSTOM,
+            "Announces a new certificate that signs itself.",
+            RENEW,
+            renew,
+        ),
+    ]
 }
 
 fn info(context: &RequestContext, _: &Params) -> Result<Reply, ApiError> {
-    Reply::data(&[describe(&context.server().certificates().current())?])
+    let server = context.server();
+    let current = server.certificates().current();
+    let mut list = vec![describe(&current)?];
+    if let Some(next) = certificate_change::next(server.config()).map_err(refused)?
+        && next.certificate.fingerprint() != current.fingerprint()
+    {
+        let mut info = describe(&next.certificate)?;
+        info["filename"] = "backstop-next-certificate.json".into();
+        info["switch-at"] = next.switch_at.into();
+        list.push(info);
+    }
+    Reply::data(&list)
+}
+
+fn upload(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
+    let certificates = params.required_text("certificates")?;
+    let config = context.server().config();
+    let pair = CertificatePair::of(config, certificates, params.text("key")).map_err(refused)?;
+    change(context, params, &pair)?;
+    info(context, params)
+}
+
+fn renew(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
+    let pair = CertificatePair::self_signed(context.server().node());
+    let pair = pair.map_err(|err| refused(err.into()))?;
+    change(context, params, &pair)?;
+    Ok(Reply::null())
+}
+
+fn change(
+    context: &RequestContext,
+    params: &Params,
+    pair: &CertificatePair,
+) -> Result<(), ApiError> {
+    let (server, grace) = (context.server(), grace(params)?);
+    certificate_change::announce(server.config(), pair, grace).map_err(refused)?;
+    server
+        .use_certificate_files()
+        .map_err(|err| refused(err.into()))?;
+    Ok(())
 }
 
 /// What is said about a certificate.
@@ -47,7 +125,7 @@ pub fn describe(certificate: &Certificate) -> Result<Value, ApiError> {
         "san": alternative_names(&parsed),
         "notbefore": parsed.validity().not_before.timestamp(),
         "notafter": parsed.validity().not_after.timestamp(),
-        "pem": pem(certificate.leaf_der()),
+        "pem": pem_of(certificate.leaf_der()),
         "public-key-type": kind,
         "fingerprint": certificate.fingerprint().to_string(),
     });
@@ -82,17 +160,4 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<String> {
             _ => None,
         })
         .collect()
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for (position, character) in text.chars().enumerate() {
-        if position > 0 && position % 64 == 0 {
-            pem.push('\n');
-        }
-        pem.push(character);
-    }
-    pem.push_str("\n-----END CERTIFICATE-----\n");
-    pem
 }

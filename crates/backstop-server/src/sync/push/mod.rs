@@ -30,7 +30,7 @@ use super::report::{Direction, Report};
 use super::selection::Rules;
 use super::source::Source;
 use super::source_local::LocalSource;
-use crate::config::remote::{self, RemoteAccount};
+use crate::config::remote::RemoteAccount;
 use crate::datastores::DatastoreHandle;
 use crate::jobs::StartError;
 use crate::server::Server;
@@ -63,7 +63,7 @@ impl Push {
         let source = server.datastores().lookup(&config.store, Operation::Read)?;
         let name = config.remote.as_ref();
         let name = name.ok_or_else(|| StartError::Unable("missing required remote".to_owned()))?;
-        let account = remote::account(server.config(), name.as_str());
+        let account = server.remote_account(name.as_str());
         let account =
             account.map_err(|error| StartError::Unable(crate::http::error::chain(&error)))?;
         let key = config.active_encryption_key.as_deref();
@@ -130,7 +130,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    async fn begin(push: Push, task: &TaskContext) -> Result<Self> {
+    async fn begin(mut push: Push, task: &TaskContext) -> Result<Self> {
+        let log = task.clone();
+        push.account.pins.tell(move |change| log.log(change));
         let local = LocalSource::new(&push.server, push.source, &push.owner);
         let target = PushTarget::connect(&push.account, &push.config).await?;
         Ok(Self {

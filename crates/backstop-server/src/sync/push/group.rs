@@ -51,7 +51,9 @@ impl<'a> GroupPush<'a> {
         let record = self.record().await?;
         let needs_all = run.config.remove_vanished || !record.retry.is_empty();
         let present = self.present(&listed, there, needs_all).await?;
-        let last = present.last().map(|item| item.time);
+        // What counts for the target, too, when it is asked to take a snapshot.
+        let last = present.iter().rfind(|item| item.is_finished);
+        let last = last.map(|item| item.time);
         let plan = run.rules.plan(
             &listed,
             &Present {
@@ -90,6 +92,7 @@ impl<'a> GroupPush<'a> {
         {
             return Ok(vec![SnapshotThere {
                 time: last,
+                is_finished: true,
                 is_protected: false,
             }]);
         }

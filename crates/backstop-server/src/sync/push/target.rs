@@ -45,6 +45,7 @@ pub(in crate::sync) struct GroupThere {
 #[derive(Debug, Clone)]
 pub(in crate::sync) struct SnapshotThere {
     pub time: BackupTime,
+    pub is_finished: bool,
     pub is_protected: bool,
 }
 
@@ -63,6 +64,8 @@ struct SnapshotEntry {
     backup_time: BackupTime,
     #[serde(default)]
     protected: bool,
+    /// Only finished snapshots have one.
+    size: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -184,6 +187,7 @@ impl PushTarget {
             .into_iter()
             .map(|item| SnapshotThere {
                 time: item.backup_time,
+                is_finished: item.size.is_some(),
                 is_protected: item.protected,
             })
             .collect();

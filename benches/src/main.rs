@@ -11,6 +11,7 @@ mod measure;
 mod options;
 mod page_cache;
 mod ping;
+mod sync;
 mod verify;
 
 use std::path::PathBuf;
@@ -37,6 +38,10 @@ pub const BENCHMARKS: &[(&str, &str)] = &[
         "page cache that the server leaves filled after backup, verification and garbage collection of 2 GiB",
     ),
     ("ping", "answers of /ping while 16 backups start at once"),
+    (
+        "sync",
+        "pulls over a line with 0, 20 and 100 ms round trip and 1 Gbit/s; 1,000 groups that have not changed",
+    ),
     (
         "verify",
         "verification, beside reading and hashing on all cores",
@@ -85,6 +90,7 @@ fn run() -> Result<()> {
             listing::pass(store.as_ref())
         }
         "page-cache" => page_cache::run(&binary()?, &rest),
+        "sync" => sync::run(&binary()?, &rest),
         "verify" => verify::run(&binary()?, &rest),
         "ping" => ping::run(&binary()?),
         other => bail!("no such benchmark: {other}"),

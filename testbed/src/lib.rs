@@ -9,6 +9,7 @@ pub mod authenticator;
 pub mod authority;
 pub mod fault_fs;
 pub mod interceptor;
+pub mod link;
 pub mod openid_provider;
 pub mod ping;
 pub mod random;

@@ -5,6 +5,7 @@
 use backstop_types::{BackupGroup, Namespace, Snapshot};
 use bytes::Bytes;
 use http::Method;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::connection::{HttpClient, encode_path_component};
@@ -138,6 +139,24 @@ impl DatastoreApi {
         };
         self.client
             .get(&self.path("snapshots"), Value::Object(params))
+            .await
+    }
+
+    /// The same, read as a list of `T`, which holds what is needed of each.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get_as`].
+    pub async fn snapshots_as<T: DeserializeOwned>(
+        &self,
+        namespace: &Namespace,
+        group: Option<&BackupGroup>,
+    ) -> Result<Vec<T>> {
+        let params = match group {
+            Some(group) => group_params(namespace, group),
+            None => namespace_params(namespace),
+        };
+        self.client
+            .get_as(&self.path("snapshots"), Value::Object(params))
             .await
     }
 

@@ -4,6 +4,7 @@
 //! in a state file of stock form, and a lock beside it keeps a job from running twice at the same time, in whichever
 //! process.
 
+mod history;
 mod mount;
 mod runner;
 mod scheduler;
@@ -13,7 +14,9 @@ mod timer;
 
 use std::fmt;
 
+pub use history::{JobHistory, ShownHistory, SourceView, SyncOutcome};
 pub use mount::start_after_mount;
+pub(crate) use runner::note_outcome;
 pub use runner::{StartError, start, start_realm_sync};
 pub use state::{JobLock, JobResult, JobState, JobStateError, JobStates};
 pub use status::JobStatus;

@@ -200,6 +200,31 @@ fn we_pull_what_stock_clients_backed_up_to_a_stock_server() {
         fs::remove_file(&image).unwrap();
     }
 
+    // A job remembers what it has compared, by what the lists of the stock server show.
+    let job = ["sync-job", "create", "job1", "--remote", "stock"];
+    let stores = ["--remote-store", "store1", "--store", "store1"];
+    ours(&[&job[..], &stores].concat());
+    let run = ["sync-job", "run", "job1"];
+    let sessions = || {
+        let tasks = world.stock(
+            "proxmox-backup-manager",
+            &["task", "list", "--all", "true", "--limit", "1000"],
+        );
+        tasks.matches(":reader:").count()
+    };
+    ours(&run);
+    let before = sessions();
+    let log = ours(&run);
+    for group in ["host/x", "host/sealed"] {
+        let is_same = |line: &str| line.contains(group) && line.contains(": no data changes");
+        assert!(log.lines().any(is_same), "{log}");
+    }
+    assert!(
+        log.contains("Summary: snapshots copied: 0, still missing: 0"),
+        "{log}"
+    );
+    assert_eq!(sessions(), before, "{log}");
+
     // What comes later comes alone.
     let third = ["--backup-id", "x", "--backup-time", "1700000003"];
     world.stock(client, &words(&sources, &third));
@@ -232,11 +257,19 @@ fn a_stock_server_pulls_from_ours_and_its_client_restores() {
     ] {
         world.ours.ok("client", &words(&sources, options)).unwrap();
     }
+    let key = world.path("key.json");
+    let client = |arguments: &[&str]| world.ours.ok("client", arguments).unwrap();
+    client(&["key", "create", text(&key), "--kdf", "none"]);
+    let sealed = ["--backup-id", "sealed", "--keyfile", text(&key)];
+    client(&words(&sources, &sealed));
     let manager = "proxmox-backup-manager";
     world.add_ours_as_remote();
-    world.stock(manager, &["pull", "ours", "store1", "store1"]);
+    let pull = ["pull", "ours", "store1", "store1"];
+    let log = world.stock(manager, &pull);
+    assert!(log.contains("Created namespace team"), "{log}");
     // Nothing is left to do, and the group is locked by nobody.
-    world.stock(manager, &["pull", "ours", "store1", "store1"]);
+    let log = world.stock(manager, &pull);
+    assert!(log.contains("found no new data to pull"), "{log}");
     let verify = world.stock(manager, &["verify", "store1"]);
     assert!(!verify.contains("failed"), "{verify}");
     // Pulled by root, so that the stock client needs root's rights.
@@ -255,6 +288,18 @@ fn a_stock_server_pulls_from_ours_and_its_client_restores() {
         world.stock("proxmox-backup-client", &restore);
         world.assert_same("source", &target);
     }
+    let image = world.path("image");
+    let restore = ["restore", "host/sealed", "drive.img", text(&image)];
+    let restore = [&restore[..], &["--keyfile", text(&key)]].concat();
+    world.stock("proxmox-backup-client", &restore);
+    assert!(fs::read(&image).unwrap() == fs::read(world.path("disk")).unwrap());
+    // What comes later comes alone.
+    client(&words(
+        &sources,
+        &["--backup-id", "x", "--backup-time", "1700000009"],
+    ));
+    let log = world.stock(manager, &pull);
+    assert!(log.contains("2023-11-14T22:13:29Z: sync done"), "{log}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, RwLock};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::dial::Dialer;
@@ -171,6 +172,24 @@ impl HttpClient {
     /// Network failures, and [`ClientError::Status`] with the server's text.
     pub async fn get(&self, path: &str, params: Value) -> Result<Value> {
         self.request(Method::GET, path, params).await.map(data)
+    }
+
+    /// GET of what is too long to hold it as JSON values first.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; the answer's `data` is not a `T`.
+    pub async fn get_as<T: DeserializeOwned>(&self, path: &str, params: Value) -> Result<T> {
+        #[derive(serde::Deserialize)]
+        struct Envelope<T> {
+            data: T,
+        }
+        let body = self.download(path, params).await?;
+        let envelope: Envelope<T> =
+            serde_json::from_slice(&body).map_err(|error| ClientError::Protocol {
+                request: format!("GET {path}"),
+                reason: error.to_string(),
+            })?;
+        Ok(envelope.data)
     }
 
     /// PUT; see [`Self::get`].

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backstop_format::blob::{ExpectedChunk, MAX_CHUNK_SIZE};
+use backstop_format::blob::{ExpectedChunk, MAX_CHUNK_SIZE, MAX_ENCODED_CHUNK_SIZE};
 use backstop_format::index::{AnyIndex, ChunkIndex, ChunkSpan};
 use backstop_format::{CryptMode, Digest, FormatError};
 use parking_lot::Mutex;
@@ -138,7 +138,7 @@ impl ChunkSource {
         let raw = self
             .shared
             .session
-            .raw_chunk(&span.digest, expected)
+            .raw_chunk(&span.digest, expected, MAX_ENCODED_CHUNK_SIZE)
             .await
             .map_err(|error| error.in_archive("fetching a chunk of", &self.shared.name))?;
         self.shared

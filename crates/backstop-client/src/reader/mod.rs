@@ -168,13 +168,19 @@ impl ReaderSession {
         self.file(name, limit).await
     }
 
-    /// A chunk as the server stores it, unchecked; `expected` is a guess of its length. An index that was fetched before must
-    /// name it.
+    /// A chunk as the server stores it, at most `limit` bytes, unchecked; `expected` is a guess of its length. An index that
+    /// was fetched before must name it.
     ///
     /// # Errors
     /// The server does not give it, or a network failure.
-    pub async fn stored_chunk(&self, digest: &Digest, expected: usize) -> Result<Vec<u8>> {
-        self.raw_chunk(digest, expected).await
+    pub async fn stored_chunk(
+        &self,
+        digest: &Digest,
+        expected: usize,
+        limit: usize,
+    ) -> Result<Vec<u8>> {
+        self.raw_chunk(digest, expected, limit.min(MAX_ENCODED_CHUNK_SIZE))
+            .await
     }
 
     /// A raw file of the snapshot.
@@ -185,16 +191,14 @@ impl ReaderSession {
         }
     }
 
-    /// The stored form of a chunk; `expected` is a guess of its length.
-    async fn raw_chunk(&self, digest: &Digest, expected: usize) -> Result<Vec<u8>> {
+    /// The stored form of a chunk, at most `limit` bytes; `expected` is a guess of its length.
+    async fn raw_chunk(&self, digest: &Digest, expected: usize, limit: usize) -> Result<Vec<u8>> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let position = turn.checked_rem(self.sessions.len()).unwrap_or(0);
         let session = self.sessions.get(position).ok_or(ClientError::Cancelled)?;
         let query = json!({"digest": digest.to_string()});
         let buffer = self.decoding.buffers().take(expected);
-        session
-            .download("chunk", &query, buffer, MAX_ENCODED_CHUNK_SIZE)
-            .await
+        session.download("chunk", &query, buffer, limit).await
     }
 
     /// Whether the key fits an encrypted file of this snapshot.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::config::sync::adapt;
 use crate::http::{ApiError, Reply};
+use crate::router::schema::BOOLEAN;
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
 use crate::sync::Sync;
 use crate::task::TaskSpec;
@@ -45,7 +46,8 @@ pub(super) fn settings() -> Vec<Property> {
 
 static PARAMS: LazyLock<Vec<Property>> = LazyLock::new(|| {
     let keys = Property::optional("decryption-keys", &value::CONFIG_IDS);
-    let mut all: Vec<Property> = settings().into_iter().chain([keys]).collect();
+    let dry_run = Property::optional("dry-run", &BOOLEAN);
+    let mut all: Vec<Property> = settings().into_iter().chain([keys, dry_run]).collect();
     // Complaints come in this order.
     all.sort_by_key(|property| property.name);
     all
@@ -115,6 +117,7 @@ pub(super) fn start(
 ) -> Result<Reply, ApiError> {
     let server = context.server();
     let caller = context.auth_id()?;
+    let is_dry = settings.remove("dry-run").is_some_and(|dry| dry == true);
     let config = SyncJobConfig::from_api(settings.clone())
         .map_err(|err| ApiError::bad_request(err.to_string()))?;
     allow(&config)?;
@@ -126,7 +129,12 @@ pub(super) fn start(
     adapt(server.config(), None, &mut settings).map_err(super::edit_error)?;
     let sync = Sync::prepare(server, config, caller.clone())?;
     let spec = TaskSpec::new("sync", sync.config().store.as_str(), caller).on(sync.datastore());
-    let work = |task| sync.run_once(task);
+    let work = move |task| async move {
+        match is_dry {
+            true => sync.run_dry(task).await,
+            false => sync.run_once(task).await,
+        }
+    };
     let upid = server.tasks().spawn_from_thread(spec, work)?;
     Reply::data(&upid.to_string())
 }

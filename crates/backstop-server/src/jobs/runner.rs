@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use backstop_datastore::{DatastoreError, VerifyAge, VerifyThreads};
-use backstop_types::record::{PruneJobConfig, VerifyJobConfig};
+use backstop_types::record::{PruneJobConfig, TaskState, VerifyJobConfig};
 use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upid};
 
 use super::state::JobResult;
-use super::{JobId, JobKind, JobLock, JobState, JobStateError};
+use super::{JobHistory, JobId, JobKind, JobLock, JobState, JobStateError, SyncOutcome};
 use crate::access::realm_sync::RealmSync;
 use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_groups};
 use crate::config::{ConfigError, jobs};
@@ -104,8 +104,7 @@ pub fn start(
     let tasks = server.tasks();
     let upid = match run.work {
         Work::Sync(sync) => {
-            let id = sync.config().worker_id(&job.id);
-            let work = |task| async move { sync.run_job(&id, schedule.as_deref(), task).await };
+            let work = |task| async move { sync.run_job(&own, schedule.as_deref(), task).await };
             tasks.spawn_from_thread(spec, work)?
         }
         work => {
@@ -142,6 +141,7 @@ pub fn start_realm_sync(
 
 /// Notes that a job runs, and its end when that comes.
 fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock) {
+    count_lost_run(server, job);
     let started = JobState::Started { upid: upid.clone() };
     if let Err(err) = server.job_states().store(job, &started) {
         tracing::error!(%job, %err, "a run of this job is not noted");
@@ -156,14 +156,55 @@ async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock) {
     server.tasks().wait_for(&upid).await;
     let note = move || {
         let (endtime, state) = server.tasks().status(&upid);
+        let states = server.job_states();
+        // The history first: who sees that the run has ended sees what it did.
+        count(&server, &job, &upid, (endtime, &state));
         let state = JobResult::new(endtime, state);
-        if let Err(err) = server.job_states().finish(&job, upid, state) {
+        if let Err(err) = states.finish(&job, upid, state) {
             tracing::error!(%job, %err, "the end of a run of this job is not noted");
         }
         drop(lock);
     };
     if let Err(err) = tokio::task::spawn_blocking(note).await {
         tracing::error!(%err, "unable to note the end of a run");
+    }
+}
+
+/// Counts the last run if it died with its server, which nobody has counted then.
+fn count_lost_run(server: &Server, job: &JobId) {
+    let state = server.job_states().load(job, 0);
+    let Ok(JobState::Started { upid }) = state else {
+        return;
+    };
+    if !server.tasks().is_running(&upid) {
+        let (endtime, state) = server.tasks().status(&upid);
+        count(server, job, &upid, (endtime, &state));
+    }
+}
+
+/// Adds the end of a run to what is remembered of its job.
+fn count(server: &Server, job: &JobId, upid: &Upid, (endtime, state): (i64, &TaskState)) {
+    remember(server, job, |history| history.count(upid, endtime, state));
+}
+
+/// Notes what a run of a sync has done, before its task ends. Blocking.
+pub(crate) fn note_outcome(server: &Server, job: &JobId, upid: &Upid, outcome: SyncOutcome) {
+    remember(server, job, |history| history.note(upid, outcome));
+}
+
+/// Changes what is remembered of a job, unless the job was removed meanwhile.
+fn remember(server: &Server, job: &JobId, change: impl FnOnce(&mut JobHistory)) {
+    let states = server.job_states();
+    if !states.exists(job) {
+        return;
+    }
+    let noted = states.history(job).and_then(|history| {
+        let mut history = history.unwrap_or_default();
+        change(&mut history);
+        states.store_history(job, &history)
+    });
+    if let Err(err) = noted {
+        tracing::error!(%job, %err, "a run of this job is not remembered");
     }
 }
 

@@ -12,11 +12,17 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::JobId;
+use super::history::JobHistory;
 
 /// Most that is read of a state file; they have some hundred bytes, plus an error text.
 const MAX_SIZE: u64 = 1 << 20;
 /// A job without a state file counts as made so many seconds ago.
 const JUST_MADE: i64 = 30;
+
+/// Extension of the file with what is remembered of a job. No state file can have its name, whatever the id of the job.
+const HISTORY: &str = "history";
+/// Extension of the file with what a sync job has compared.
+const COMPARED: &str = "compared";
 
 /// What is known of a job's runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,10 +95,20 @@ impl JobResult {
     /// When the run ended, and the text for it.
     pub fn end(&self) -> (i64, String) {
         match self {
-            Self::Ok { endtime } => (*endtime, TaskState::Ok.to_string()),
-            Self::Warning { count, endtime } => (*endtime, TaskState::Warnings(*count).to_string()),
             Self::Error { message, endtime } => (*endtime, message.clone()),
-            Self::Unknown { endtime } => (*endtime, TaskState::Unknown.to_string()),
+            Self::Ok { endtime } | Self::Warning { endtime, .. } | Self::Unknown { endtime } => {
+                (*endtime, self.task_state().to_string())
+            }
+        }
+    }
+
+    /// How the task ended.
+    pub fn task_state(&self) -> TaskState {
+        match self {
+            Self::Ok { .. } => TaskState::Ok,
+            Self::Warning { count, .. } => TaskState::Warnings(*count),
+            Self::Error { message, .. } => TaskState::Error(message.clone()),
+            Self::Unknown { .. } => TaskState::Unknown,
         }
     }
 }
@@ -149,20 +165,44 @@ impl JobStates {
     /// When it cannot be read.
     pub fn load(&self, job: &JobId, now: i64) -> Result<JobState, JobStateError> {
         let path = self.path(job, "json");
-        let mut text = Vec::new();
-        match File::open(&path).and_then(|file| file.take(MAX_SIZE).read_to_end(&mut text)) {
-            Ok(_) => {}
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                return Ok(JobState::Created {
-                    time: now.saturating_sub(JUST_MADE),
-                });
-            }
-            Err(err) => return Err(JobStateError::new("read", &path)(err)),
-        }
+        let Some(text) = read(&path)? else {
+            return Ok(JobState::Created {
+                time: now.saturating_sub(JUST_MADE),
+            });
+        };
         Ok(serde_json::from_slice(&text).unwrap_or_else(|err| {
             tracing::warn!(path = %path.display(), %err, "this state file makes no sense");
             JobState::Unknown
         }))
+    }
+
+    /// What is remembered of a job beyond its last run; nothing when it never ran, or when the file makes no sense.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn history(&self, job: &JobId) -> Result<Option<JobHistory>, JobStateError> {
+        let path = self.path(job, HISTORY);
+        let text = read(&path)?;
+        Ok(text.and_then(|text| {
+            serde_json::from_slice(&text)
+                .inspect_err(|err| {
+                    tracing::warn!(path = %path.display(), %err, "this history of a job makes no sense");
+                })
+                .ok()
+        }))
+    }
+
+    /// Replaces what is remembered of a job as a whole.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn store_history(&self, job: &JobId, history: &JobHistory) -> Result<(), JobStateError> {
+        self.replace(job, HISTORY, history)
+    }
+
+    /// Where a sync job notes what it has compared.
+    pub fn compared(&self, job: &JobId) -> PathBuf {
+        self.path(job, COMPARED)
     }
 
     /// Replaces the file as a whole.
@@ -170,10 +210,19 @@ impl JobStates {
     /// # Errors
     /// When it cannot be written.
     pub fn store(&self, job: &JobId, state: &JobState) -> Result<(), JobStateError> {
-        let path = self.path(job, "json");
+        self.replace(job, "json", state)
+    }
+
+    fn replace(
+        &self,
+        job: &JobId,
+        extension: &str,
+        content: &impl Serialize,
+    ) -> Result<(), JobStateError> {
+        let path = self.path(job, extension);
         let temporary = self.path(job, &format!("tmp_{}", uuid::Uuid::new_v4().simple()));
         let write = || {
-            let text = serde_json::to_vec(state)?;
+            let text = serde_json::to_vec(content)?;
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -244,7 +293,7 @@ impl JobStates {
     /// # Errors
     /// When its files cannot be removed.
     pub fn remove(&self, job: &JobId) -> Result<(), JobStateError> {
-        for extension in ["json", "lck"] {
+        for extension in ["json", "lck", HISTORY, COMPARED] {
             let path = self.path(job, extension);
             match std::fs::remove_file(&path) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => {
@@ -289,6 +338,16 @@ impl JobStates {
                 return Ok(Some(JobLock { _file: file }));
             }
         }
+    }
+}
+
+/// What a file holds; `None`: it is not there.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, JobStateError> {
+    let mut text = Vec::new();
+    match File::open(path).and_then(|file| file.take(MAX_SIZE).read_to_end(&mut text)) {
+        Ok(_) => Ok(Some(text)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(JobStateError::new("read", path)(err)),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::scheduler::LastRun;
 use super::state::JobResult;
-use super::{JobId, JobState, JobStateError};
+use super::{JobId, JobState, JobStateError, JobStates, ShownHistory};
 use crate::server::Server;
 
 /// The last run of a job and the next one. Times are seconds since 1970.
@@ -27,6 +27,9 @@ pub struct JobStatus {
     /// When the last run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run_endtime: Option<i64>,
+    /// What is remembered beyond that; nothing of a job that never ran on this kind of server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backstop: Option<ShownHistory>,
 }
 
 impl JobStatus {
@@ -37,8 +40,34 @@ impl JobStatus {
     pub fn of(server: &Server, job: &JobId, schedule: Option<&str>) -> Result<Self, JobStateError> {
         let now = Timestamp::now().as_second();
         let state = current(server, job, now)?;
+        Self::new(server.job_states(), job, schedule, state, now)
+    }
+
+    /// The same by the files alone, for who is not the server: a run whose process died may still show as one that runs.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// When its state file cannot be read.
+    pub fn by_files(
+        states: &JobStates,
+        job: &JobId,
+        schedule: Option<&str>,
+    ) -> Result<Self, JobStateError> {
+        let now = Timestamp::now().as_second();
+        let state = states.load(job, now)?;
+        Self::new(states, job, schedule, state, now)
+    }
+
+    fn new(
+        states: &JobStates,
+        job: &JobId,
+        schedule: Option<&str>,
+        state: JobState,
+        now: i64,
+    ) -> Result<Self, JobStateError> {
         let event = schedule.and_then(|text| text.parse::<CalendarEvent>().ok());
         let reference = reference(&state, now);
+        let mut history = states.history(job)?;
         let mut status = Self {
             next_run: event.and_then(|event| event.next_after(reference, &TimeZone::system())),
             ..Self::default()
@@ -48,11 +77,16 @@ impl JobStatus {
             JobState::Started { upid } => status.last_run_upid = Some(upid),
             JobState::Finished { upid, state, .. } => {
                 let (endtime, text) = state.end();
+                // One that nobody has counted: it died with its server, or another kind of server ran it.
+                if let Some(history) = &mut history {
+                    history.count(&upid, endtime, &state.task_state());
+                }
                 status.last_run_upid = Some(upid);
                 status.last_run_endtime = Some(endtime);
                 status.last_run_state = Some(text);
             }
         }
+        status.backstop = history.map(|history| history.shown(now));
         Ok(status)
     }
 }

@@ -1,28 +1,75 @@
 //! The chunks of one index: many on their way at the same time, each checked before it is stored, each at most once per run.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use backstop_client::ClientError;
 use backstop_datastore::{Datastore, DatastoreError, DigestSet};
 use backstop_format::Digest;
 use backstop_format::blob::{DataBlob, MAX_CHUNK_SIZE};
 use backstop_format::index::{AnyIndex, ChunkIndex, ChunkSpan};
+use backstop_types::{Namespace, Snapshot};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::OnceCell;
 
 use super::error::{Result, SyncError};
 use super::fetched::Record;
+use super::place::Place;
 use super::pull::Run;
 use super::report::Moved;
 use super::source::OpenSnapshot;
 
-/// How many chunks of an index are on their way.
-pub(super) const IN_FLIGHT: usize = 32;
+/// How many chunks of an index are worked on at once; how many bytes of them are on their way is bounded for the whole run.
+pub(super) const AT_ONCE: usize = 64;
 
 /// What counts for the chunks of a group.
 pub(super) struct GroupChunks {
-    /// The chunks of its last snapshot.
-    pub known: DigestSet,
+    /// Its last snapshot when the run began.
+    pub last: Option<Snapshot>,
+    /// The chunks of that, once they were asked for.
+    known: OnceCell<DigestSet>,
     /// What is remembered of earlier runs.
-    pub record: std::sync::Arc<Record>,
+    pub record: Arc<Record>,
+}
+
+impl GroupChunks {
+    pub fn new(last: Option<Snapshot>, record: Record) -> Self {
+        Self {
+            last,
+            known: OnceCell::new(),
+            record: Arc::new(record),
+        }
+    }
+
+    /// The chunks of the group's last snapshot.
+    async fn known(&self, run: &Run, namespace: &Namespace) -> Result<&DigestSet> {
+        let read = async {
+            let Some(last) = self.last.clone() else {
+                return Ok(DigestSet::new());
+            };
+            let (ns, task) = (namespace.clone(), run.task.clone());
+            let digests = run.target.work(move |store| {
+                Ok(store.chunk_digests(&ns, &last).unwrap_or_else(|error| {
+                    let group = &last.group;
+                    task.log(format!(
+                        "[{group}]: the chunks of {last} are not known, all are fetched anew - {error}"
+                    ));
+                    DigestSet::new()
+                }))
+            });
+            digests.await
+        };
+        self.known.get_or_try_init(|| read).await
+    }
+}
+
+/// What is the same for all chunks of an index.
+struct Fetch<'a> {
+    run: &'a Run,
+    group: &'a GroupChunks,
+    known: &'a DigestSet,
+    source: &'a OpenSnapshot,
+    is_encrypted: bool,
 }
 
 /// Why a chunk is not what its index says.
@@ -31,11 +78,20 @@ type Fault = String;
 /// Sees to it that the target has all chunks of an index.
 pub(super) async fn pull_chunks(
     run: &Run,
+    place: &Place<'_>,
     group: &GroupChunks,
     source: &OpenSnapshot,
     index: &AnyIndex,
     is_encrypted: bool,
 ) -> Result<Moved> {
+    let known = group.known(run, place.target).await?;
+    let fetch = &Fetch {
+        run,
+        group,
+        known,
+        source,
+        is_encrypted,
+    };
     let mut seen = HashSet::new();
     let spans = (0..index.chunk_count()).filter_map(|position| {
         let span = index.chunk(position);
@@ -50,9 +106,9 @@ pub(super) async fn pull_chunks(
             let span = usable.ok_or_else(|| {
                 SyncError::Content(format!("the index has no usable chunk {position}"))
             })?;
-            pull_chunk(run, group, source, span, is_encrypted).await
+            fetch.pull(span).await
         })
-        .buffer_unordered(IN_FLIGHT)
+        .buffer_unordered(AT_ONCE)
         .try_fold(Moved::default(), |sum, bytes| async move {
             Ok(Moved {
                 chunks: sum.chunks + u64::from(bytes.is_some()),
@@ -62,69 +118,79 @@ pub(super) async fn pull_chunks(
         .await
 }
 
-/// Sees to it that the target has a chunk. Returns how many bytes were fetched for it.
-async fn pull_chunk(
-    run: &Run,
-    group: &GroupChunks,
-    source: &OpenSnapshot,
-    span: ChunkSpan,
-    is_encrypted: bool,
-) -> Result<Option<u64>> {
-    let (digest, size) = (span.digest, span.size());
-    if run.fetched.contains(&digest) {
-        return Ok(None);
-    }
-    let _gate = run.fetched.gate(&digest).await;
-    if run.fetched.contains(&digest) {
-        return Ok(None);
-    }
-    if group.known.contains(&digest) {
-        let touched = run
-            .target
-            .store_chunk(move |store| store.chunks().touch(&digest));
-        if touched.await? {
+impl Fetch<'_> {
+    /// Sees to it that the target has a chunk. Returns how many bytes were fetched for it.
+    async fn pull(&self, span: ChunkSpan) -> Result<Option<u64>> {
+        let run = self.run;
+        let digest = span.digest;
+        if run.fetched.contains(&digest) {
             return Ok(None);
         }
+        let _gate = run.fetched.gate(&digest).await;
+        if run.fetched.contains(&digest) || self.is_here(&span).await? {
+            return Ok(None);
+        }
+        let Some(flight) = run.in_flight.begin(span.size()).await else {
+            return Err(SyncError::Broken("the server is shutting down".to_owned()));
+        };
+        let raw = fetch(self.source, &digest, span.size()).await?;
+        flight.arrived();
+        let bytes = raw.len() as u64;
+        let (record, is_encrypted) = (Arc::clone(&self.group.record), self.is_encrypted);
+        let stored = run.target.store_chunk(move |store| {
+            let blob = match check(raw, &digest, span.size(), is_encrypted) {
+                Ok(blob) => blob,
+                Err(fault) => return Ok(Err(fault)),
+            };
+            store.chunks().insert(&digest, &blob)?;
+            if let Err(error) = record.add(&digest) {
+                // Only a run that is cut off would need it.
+                tracing::warn!(%error, "unable to note a chunk that was fetched");
+            }
+            Ok(Ok(()))
+        });
+        stored.await?.map_err(SyncError::Content)?;
+        run.fetched.insert(&digest);
+        Ok(Some(bytes))
     }
-    if group.record.earlier.contains(&digest) {
+
+    /// Whether a chunk need not be fetched: the group's last snapshot has it, or an earlier run has fetched it.
+    async fn is_here(&self, span: &ChunkSpan) -> Result<bool> {
+        let (run, digest, size) = (self.run, span.digest, span.size());
+        if self.known.contains(&digest) {
+            let touched = run
+                .target
+                .store_chunk(move |store| store.chunks().touch(&digest));
+            if touched.await? {
+                return Ok(true);
+            }
+        }
+        if !self.group.record.earlier.contains(&digest) {
+            return Ok(false);
+        }
+        let is_encrypted = self.is_encrypted;
         let sound = run.target.store_chunk(move |store| {
             Ok(is_sound(store, &digest, size, is_encrypted) && store.chunks().touch(&digest)?)
         });
-        if sound.await? {
+        let is_sound = sound.await?;
+        if is_sound {
             run.fetched.insert(&digest);
-            return Ok(None);
         }
+        Ok(is_sound)
     }
-    let Ok(_permit) = run.in_flight.acquire().await else {
-        return Err(SyncError::Broken("the server is shutting down".to_owned()));
-    };
-    let raw = fetch(source, &digest, size).await?;
-    let bytes = raw.len() as u64;
-    let record = std::sync::Arc::clone(&group.record);
-    let stored = run.target.store_chunk(move |store| {
-        let blob = match check(raw, &digest, size, is_encrypted) {
-            Ok(blob) => blob,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        store.chunks().insert(&digest, &blob)?;
-        if let Err(error) = record.add(&digest) {
-            // Only a run that is cut off would need it.
-            tracing::warn!(%error, "unable to note a chunk that was fetched");
-        }
-        Ok(Ok(()))
-    });
-    stored.await?.map_err(SyncError::Content)?;
-    run.fetched.insert(&digest);
-    Ok(Some(bytes))
 }
 
 /// Fetches a chunk as the source stores it, unchecked; `size` is that of its plaintext.
 pub(super) async fn fetch(source: &OpenSnapshot, digest: &Digest, size: u64) -> Result<Vec<u8>> {
-    // Most chunks are compressed to less than half.
-    let expected = usize::try_from(size / 2).unwrap_or(0);
-    let fetched = source.chunk(digest, expected).await;
+    let size = usize::try_from(size).unwrap_or(MAX_CHUNK_SIZE);
+    // Most chunks are compressed to less than half; none grows by more than that.
+    let (expected, limit) = (size / 2, size + size / 64 + (4 << 10));
+    let fetched = source.chunk(digest, expected, limit).await;
     fetched.map_err(|error| match error {
         SyncError::Content(reason) => SyncError::Content(reason),
+        SyncError::Source(ClientError::Protocol { reason, .. }) => SyncError::Content(format!(
+            "chunk {digest} is damaged at the source - {reason}"
+        )),
         error if error.is_of_one_snapshot() => {
             SyncError::Content(format!("chunk {digest}: {error}"))
         }

@@ -16,7 +16,7 @@ use backstop_types::ArchiveName;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 
-use super::chunks::{IN_FLIGHT, fetch};
+use super::chunks::{AT_ONCE, fetch};
 use super::error::{Result, SyncError};
 use super::pull::Run;
 use super::report::Moved;
@@ -68,7 +68,7 @@ pub(super) async fn decrypt_index(
         Ok::<_, SyncError>((span, name, bytes))
     });
     let decrypted: Vec<(ChunkSpan, Digest, Option<u64>)> =
-        chunks.buffered(IN_FLIGHT).try_collect().await?;
+        chunks.buffered(AT_ONCE).try_collect().await?;
     let moved = Moved {
         chunks: decrypted
             .iter()
@@ -121,10 +121,11 @@ async fn decrypt_chunk(
     if let Some(name) = run.decrypted.get(&digest) {
         return Ok((name, None));
     }
-    let Ok(_permit) = run.in_flight.acquire().await else {
+    let Some(flight) = run.in_flight.begin(size).await else {
         return Err(SyncError::Broken("the server is shutting down".to_owned()));
     };
     let raw = fetch(source, &digest, size).await?;
+    flight.arrived();
     let bytes = raw.len() as u64;
     let key = Arc::clone(key);
     let stored = run.target.store_chunk(move |store| {

@@ -1,22 +1,29 @@
 //! One group: its lock, its owner, and its snapshots one after the other, oldest first.
 
 use std::collections::{BTreeSet, HashSet};
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstop_datastore::{DatastoreError, DigestSet, FileLock};
+use backstop_datastore::{Datastore, DatastoreError, FileLock};
+use backstop_format::Digest;
+use backstop_format::blob::MAX_BLOB_SIZE;
 use backstop_format::manifest::VerifyResult;
-use backstop_types::{AuthId, BackupGroup, BackupTime};
+use backstop_types::{
+    ArchiveName, AuthId, BackupGroup, BackupTime, DatastoreName, Namespace, Snapshot,
+};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::chunks::GroupChunks;
+use super::compared::Sides;
 use super::error::{Result, SyncError};
 use super::fetched::Record;
 use super::place::Place;
 use super::pull::Run;
 use super::selection::{Plan, Present, skipped};
-use super::snapshot;
+use super::snapshot::{self, Outcome};
 use super::source::Listed;
 
 /// How long to wait for a group that something else works on.
@@ -33,14 +40,37 @@ pub(super) struct GroupPull<'a> {
 }
 
 impl<'a> GroupPull<'a> {
-    /// Pulls what is new of a group. Errors of single snapshots are noted in the report.
+    /// Pulls what is new of a group; `listed` is what the source lists of it, where that is known already. Errors of single
+    /// snapshots are noted in the report.
     ///
     /// # Errors
     /// The group could not be pulled, or not to its end.
-    pub async fn run(run: &'a Run, place: &'a Place<'a>, group: &'a BackupGroup) -> Result<()> {
-        let locked = lock(run, place, group).await?;
-        check_owner(run, place, group, &locked.owner)?;
-        let done = Self::pull(run, place, group).await;
+    pub async fn run(
+        run: &'a Run,
+        place: &'a Place<'a>,
+        group: &'a BackupGroup,
+        listed: Option<Vec<Listed>>,
+    ) -> Result<()> {
+        let listed = match listed {
+            Some(listed) => listed,
+            None => {
+                let listed = run.source.snapshots(place.source, group).await;
+                listed.inspect_err(|_| run.report.unseen())?
+            }
+        };
+        let locked = lock(run, place, group).await;
+        let locked = locked.and_then(|locked| {
+            check_owner(run, place, group, &locked.owner)?;
+            Ok(locked)
+        });
+        let locked = match locked {
+            Ok(locked) => locked,
+            Err(error) => {
+                note_untouched(run, place, group, &listed).await;
+                return Err(error);
+            }
+        };
+        let done = Self::pull(run, place, group, &listed).await;
         if !locked.is_new {
             return done;
         }
@@ -52,18 +82,22 @@ impl<'a> GroupPull<'a> {
         done.and(tidied)
     }
 
-    async fn pull(run: &'a Run, place: &'a Place<'a>, group: &'a BackupGroup) -> Result<()> {
-        let listed = run.source.snapshots(place.source, group).await?;
-        let (present, chunks) = look(run, place, group, &listed).await?;
+    async fn pull(
+        run: &'a Run,
+        place: &'a Place<'a>,
+        group: &'a BackupGroup,
+        listed: &[Listed],
+    ) -> Result<()> {
+        let (present, chunks) = look(run, place, group, listed).await?;
         let pull = Self {
             run,
             place,
             group,
             chunks,
         };
-        let plan = run.rules.plan(&listed, &present);
+        let plan = run.rules.plan(listed, &present);
         pull.tell(&plan);
-        let (missed, stopped) = pull.snapshots(&plan, &present).await;
+        let (missed, stopped) = pull.snapshots(&plan, &present, listed).await;
         let (record, times) = (Arc::clone(&pull.chunks.record), missed.clone());
         let is_complete = missed.is_empty() && stopped.is_none();
         let closed = run.target.work(move |_| {
@@ -78,7 +112,7 @@ impl<'a> GroupPull<'a> {
         }
         // Nothing is removed while something that may replace it could not be had.
         if run.config.remove_vanished && missed.is_empty() {
-            super::vanished::remove_snapshots(&pull, &listed).await?;
+            super::vanished::remove_snapshots(&pull, listed).await?;
         }
         Ok(())
     }
@@ -112,24 +146,35 @@ impl<'a> GroupPull<'a> {
         &self,
         plan: &Plan,
         present: &Present,
+        listed: &[Listed],
     ) -> (BTreeSet<BackupTime>, Option<SyncError>) {
         let mut missed = BTreeSet::new();
         let total = plan.pull.len();
         for (number, time) in plan.pull.iter().enumerate() {
             let snapshot = self.group.snapshot(*time);
-            let is_corrupt = present.corrupt.contains(time);
-            match snapshot::pull(self, &snapshot, is_corrupt).await {
-                Ok(()) => {
-                    self.run.report.snapshots.fetch_add(1, Ordering::Relaxed);
+            let report = &self.run.report;
+            match self.snapshot(&snapshot, present, listed).await {
+                Ok(outcome) => {
+                    report.snapshots.fetch_add(1, Ordering::Relaxed);
+                    if outcome == Outcome::Copied {
+                        report.copied.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 Err(error) if error.is_of_one_snapshot() => {
                     let text = format!("sync snapshot {snapshot} failed - {error}");
-                    self.run.report.failed(&text);
+                    report.failed(&text);
                     self.log(text);
+                    report.missing([*time]);
                     missed.insert(*time);
                 }
                 Err(error) => {
                     let untried = plan.pull.iter().skip(number);
+                    report.missing(
+                        untried
+                            .clone()
+                            .copied()
+                            .filter(|time| present.last != Some(*time)),
+                    );
                     // Those that an earlier run has missed are still missed.
                     missed.extend(untried.filter(|time| present.retry.contains(time)));
                     let error = SyncError::Broken(format!("snapshot {snapshot}: {error}"));
@@ -142,6 +187,48 @@ impl<'a> GroupPull<'a> {
             self.log(self.place.progress_without_snapshots());
         }
         (missed, None)
+    }
+
+    /// Pulls a snapshot, unless it is known to be the same.
+    async fn snapshot(
+        &self,
+        snapshot: &Snapshot,
+        present: &Present,
+        listed: &[Listed],
+    ) -> Result<Outcome> {
+        let (time, now) = (snapshot.time, Timestamp::now().as_second());
+        let is_corrupt = present.corrupt.contains(&time);
+        let listed = listed.iter().find(|listed| listed.snapshot.time == time);
+        let mark = listed.and_then(|listed| listed.mark);
+        let compared = self.run.compared.as_ref().zip(mark);
+        let (ns, group) = (self.place.target, self.group);
+        if let (Some((compared, listed)), Some(manifest)) = (compared, present.manifest)
+            && !is_corrupt
+            && compared.is_same(ns, group, time, Sides { listed, manifest }, now)
+        {
+            self.log(format!("{time}: no data changes"));
+            return Ok(Outcome::Same);
+        }
+        let outcome = snapshot::pull(self, snapshot, is_corrupt).await?;
+        if let Some((compared, listed)) = compared
+            && outcome != Outcome::Left
+        {
+            let (ns, own) = (ns.clone(), snapshot.clone());
+            let manifest = self
+                .run
+                .target
+                .work(move |store| Ok(manifest(store, &ns, &own)));
+            if let Some(manifest) = manifest.await? {
+                compared.note(
+                    self.place.target,
+                    group,
+                    time,
+                    Sides { listed, manifest },
+                    now,
+                );
+            }
+        }
+        Ok(outcome)
     }
 }
 
@@ -193,12 +280,24 @@ fn check_owner(run: &Run, place: &Place<'_>, group: &BackupGroup, found: &AuthId
     if owner == found {
         return Ok(());
     }
-    let (store, ns) = (&run.config.store, super::namespaces::named(place.target));
-    Err(SyncError::Broken(format!(
+    let store = &run.config.store;
+    Err(owner_fault(owner, found, store, place.target, group))
+}
+
+/// What is wrong with a group that belongs to somebody else than the owner of the job.
+pub(super) fn owner_fault(
+    owner: &AuthId,
+    found: &AuthId,
+    store: &DatastoreName,
+    namespace: &Namespace,
+    group: &BackupGroup,
+) -> SyncError {
+    let ns = super::namespaces::named(namespace);
+    SyncError::Broken(format!(
         "owner check failed ({owner} != {found}): in the {ns} of datastore '{store}' the group {group} belongs to '{found}', \
          and this sync may only write to groups of '{owner}'; sync into a namespace of its own (--ns), \
          or give the group to '{owner}' (change-owner)"
-    )))
+    ))
 }
 
 /// What the target has of a group.
@@ -213,7 +312,7 @@ async fn look(
     let resync = run.config.resync_corrupt;
     let (records, store_name) = (run.records.clone(), run.config.store.clone());
     let source = format!("{}/{}", run.source_name, place.source);
-    let task = run.task.clone();
+    let compares = run.compared.is_some();
     run.target
         .work(move |store| {
             let record = Record::open(&records, &store_name, &ns, &own, &source);
@@ -223,14 +322,9 @@ async fn look(
                 source,
             })?;
             let last = store.last_finished(&ns, &own)?;
-            let known = match &last {
-                None => DigestSet::new(),
-                Some(last) => store.chunk_digests(&ns, last).unwrap_or_else(|error| {
-                    task.log(format!(
-                        "[{own}]: the chunks of {last} are not known, all are fetched anew - {error}"
-                    ));
-                    DigestSet::new()
-                }),
+            let manifest = match &last {
+                Some(last) if compares => manifest(store, &ns, last),
+                _ => None,
             };
             let mut corrupt = HashSet::new();
             for time in store.snapshot_times(&ns, &own)? {
@@ -253,15 +347,35 @@ async fn look(
                 }
             }
             let present = Present {
-                last: last.map(|last| last.time),
+                last: last.as_ref().map(|last| last.time),
                 corrupt,
                 retry: record.retry.clone(),
+                manifest,
             };
-            let chunks = GroupChunks {
-                known,
-                record: Arc::new(record),
-            };
-            Ok((present, chunks))
+            Ok((present, GroupChunks::new(last, record)))
         })
         .await
+}
+
+/// Of the manifest of a snapshot here as it is stored; `None`: it cannot be read.
+fn manifest(store: &Datastore, ns: &Namespace, snapshot: &Snapshot) -> Option<Digest> {
+    let name = ArchiveName::MANIFEST.parse().ok()?;
+    let file = store.open_file(ns, snapshot, &name).ok()?;
+    let mut raw = Vec::new();
+    file.take(MAX_BLOB_SIZE as u64).read_to_end(&mut raw).ok()?;
+    Some(Digest::of(&raw))
+}
+
+/// Counts what is missing of a group that could not be pulled at all.
+async fn note_untouched(run: &Run, place: &Place<'_>, group: &BackupGroup, listed: &[Listed]) {
+    let (ns, own, owner) = (place.target.clone(), group.clone(), run.owner.clone());
+    let last = run.target.work(move |store| match store.owner(&ns, &own) {
+        Ok(found) if found == owner => store.last_finished(&ns, &own),
+        // What is here comes from elsewhere.
+        _ => Ok(None),
+    });
+    let last = last.await.ok().flatten().map(|last| last.time);
+    let missing = run.rules.admitted(listed);
+    run.report
+        .missing(missing.filter(|time| Some(*time) > last));
 }

@@ -6,10 +6,13 @@
 //! made worse, and groups of other owners are never touched.
 
 mod chunks;
+mod compared;
 mod decryption;
+mod dry_run;
 mod error;
 mod fetched;
 mod group;
+mod in_flight;
 mod keys;
 mod namespaces;
 mod place;

@@ -7,19 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use backstop_types::record::SyncJobConfig;
 use backstop_types::{AuthId, BackupGroup, GroupFilter, Namespace, Operation, Privileges};
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Semaphore;
 
+use super::compared::Compared;
 use super::decryption::DecryptedChunks;
+use super::dry_run;
 use super::error::{Result, SyncError};
 use super::fetched::FetchedChunks;
 use super::group::GroupPull;
+use super::in_flight::InFlight;
 use super::keys;
 use super::namespaces::{self, Mapping, named};
 use super::place::Place;
 use super::report::{Direction, Report};
 use super::run::other_side;
 use super::selection::Rules;
-use super::source::Source;
+use super::source::{Listed, ListedGroup, Lists, Source};
 use super::source_local::LocalSource;
 use super::source_remote::RemoteSource;
 use super::target::Target;
@@ -31,8 +33,12 @@ use crate::jobs::StartError;
 use crate::server::Server;
 use crate::task::{TaskContext, TaskFailure};
 
-/// How many chunks are on their way in a whole run; bounds its memory.
-const CHUNKS_IN_FLIGHT: usize = 64;
+/// How many groups are pulled from another server at the same time, unless the job says how many.
+const GROUPS_AT_ONCE: usize = 4;
+/// Most snapshots of a namespace that are listed at once, which takes some kilobytes of memory each.
+const LISTED_AT_ONCE: u64 = 20_000;
+/// A list of a whole namespace is not worth it when it has so many times the snapshots that are wanted.
+const UNWANTED: u64 = 8;
 
 enum Origin {
     Remote(Box<RemoteAccount>),
@@ -97,6 +103,11 @@ impl Pull {
         })
     }
 
+    /// The server that runs it.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
     /// What is pulled.
     pub fn config(&self) -> &SyncJobConfig {
         &self.config
@@ -107,17 +118,41 @@ impl Pull {
         &self.target
     }
 
-    /// Pulls, until it is done or the task is stopped.
+    /// Tells what a run would do, and does nothing.
     ///
     /// # Errors
     /// Something could not be pulled; the log says what.
-    pub async fn run(
+    pub async fn run_dry(
         self,
         aborted: &str,
         task: &TaskContext,
     ) -> std::result::Result<(), TaskFailure> {
+        let report = Arc::new(Report::new(Direction::Pull));
         let work = async {
-            let run = Run::begin(self, task).await?;
+            let run = Run::begin(self, None, report, task).await?;
+            dry_run::tell(&run).await?;
+            run.report.end()
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = task.aborted() => Err(TaskFailure::new(aborted)),
+        }
+    }
+
+    /// Pulls, until it is done or the task is stopped; `compared` is where a job notes what it has compared.
+    ///
+    /// # Errors
+    /// Something could not be pulled; the log says what.
+    pub(super) async fn run(
+        self,
+        aborted: &str,
+        compared: Option<PathBuf>,
+        report: &Arc<Report>,
+        task: &TaskContext,
+    ) -> std::result::Result<(), TaskFailure> {
+        let work = async {
+            let run = Run::begin(self, compared, Arc::clone(report), task).await?;
             run.pull().await?;
             run.report.finish(run.config.remove_vanished, task)
         };
@@ -144,15 +179,22 @@ pub(super) struct Run {
     /// Keys that decrypt what is pulled.
     pub keys: Vec<PullKey>,
     pub decrypted: DecryptedChunks,
-    pub in_flight: Semaphore,
-    pub report: Report,
+    pub in_flight: InFlight,
+    pub report: Arc<Report>,
+    /// What was compared before; single pulls do not remember it.
+    pub compared: Option<Arc<Compared>>,
     pub task: TaskContext,
     /// Where it is noted what was fetched.
     pub records: PathBuf,
 }
 
 impl Run {
-    async fn begin(pull: Pull, task: &TaskContext) -> Result<Self> {
+    async fn begin(
+        pull: Pull,
+        compared: Option<PathBuf>,
+        report: Arc<Report>,
+        task: &TaskContext,
+    ) -> Result<Self> {
         let source_name = other_side(&pull.config);
         let source = match pull.origin {
             Origin::Remote(mut account) => {
@@ -163,6 +205,19 @@ impl Run {
             Origin::Local(handle) => {
                 Source::Local(LocalSource::new(&pull.server, *handle, &pull.owner))
             }
+        };
+        let target = Target::new(pull.target);
+        let compared = match compared {
+            Some(path) => {
+                let config = &pull.config;
+                let way = format!(
+                    "{source_name}:{} {}:{} {:?}",
+                    config.remote_ns, config.store, config.ns, config.associated_key
+                );
+                let opened = target.work(move |_| Ok(Arc::new(Compared::open(path, &way))));
+                Some(opened.await?)
+            }
+            None => None,
         };
         Ok(Self {
             records: pull.server.roots().var_lib().join("sync"),
@@ -176,12 +231,13 @@ impl Run {
             owner: pull.owner,
             source,
             source_name,
-            target: Target::new(pull.target),
+            target,
             fetched: FetchedChunks::new(),
             keys: pull.keys,
             decrypted: DecryptedChunks::default(),
-            in_flight: Semaphore::new(CHUNKS_IN_FLIGHT),
-            report: Report::new(Direction::Pull),
+            in_flight: InFlight::new(),
+            report,
+            compared,
             task: task.clone(),
         })
     }
@@ -224,13 +280,23 @@ impl Run {
             self.pull_namespace(namespace, &mut synced, namespaces.len() > 1)
                 .await;
         }
+        if let Some(compared) = self.compared.clone() {
+            let closed = self.target.work(move |_| {
+                if let Err(error) = compared.close() {
+                    tracing::warn!(%error, "unable to note what was compared");
+                }
+                Ok(())
+            });
+            closed.await?;
+        }
+        self.report.complete();
         if self.config.remove_vanished {
             vanished::remove_namespaces(self, &synced).await?;
         }
         Ok(())
     }
 
-    async fn namespaces(&self) -> Result<Vec<Namespace>> {
+    pub async fn namespaces(&self) -> Result<Vec<Namespace>> {
         let anchor = &self.config.remote_ns;
         if anchor.is_root() && self.config.max_depth == Some(0) {
             return Ok(vec![Namespace::root()]);
@@ -268,6 +334,7 @@ impl Run {
         let target = match self.mapping.map(source) {
             Ok(target) => target,
             Err(reason) => {
+                self.report.unseen();
                 return self.failed(&format!("Cannot sync {} - {reason}", named(source)));
             }
         };
@@ -278,6 +345,7 @@ impl Run {
         ));
         synced.push(target.clone());
         if let Err(error) = self.make_namespace(&target).await {
+            self.report.unseen();
             return self.failed(&format!(
                 "Cannot sync {} into {} - {error}",
                 named(source),
@@ -313,35 +381,77 @@ impl Run {
     }
 
     async fn pull_groups(&self, source: &Namespace, target: &Namespace) -> Result<()> {
-        let mut groups = self.source.groups(source).await?;
-        let total = groups.len();
+        let listed = self.source.groups(source).await;
+        let listed = listed.inspect_err(|_| self.report.unseen())?;
+        let mut groups: Vec<BackupGroup> =
+            listed.iter().map(|listed| listed.group.clone()).collect();
         groups.retain(|group| GroupFilter::selects(&self.config.group_filter, group));
         groups.sort();
         groups.dedup();
         self.task.log(format!(
-            "Found {} groups to sync (out of {total} total)",
-            groups.len()
+            "Found {} groups to sync (out of {} total)",
+            groups.len(),
+            listed.len()
         ));
-        let workers = self.config.worker_threads.unwrap_or(1).max(1);
+        let mut lists = self.lists(source, &listed).await;
+        let work: Vec<(BackupGroup, Option<Vec<Listed>>)> = groups
+            .iter()
+            .map(|group| {
+                let listed = lists.as_mut();
+                let listed = listed.map(|lists| lists.remove(group).unwrap_or_default());
+                (group.clone(), listed)
+            })
+            .collect();
+        let workers = match self.config.worker_threads {
+            Some(workers) => workers.max(1),
+            None if self.source.is_remote() => GROUPS_AT_ONCE,
+            None => 1,
+        };
         let place = Place {
             source,
             target,
             groups: groups.len(),
             done: AtomicUsize::new(0),
         };
-        stream::iter(groups.clone())
-            .map(|group| self.pull_group(&place, group))
+        stream::iter(work)
+            .map(|(group, listed)| self.pull_group(&place, group, listed))
             .buffer_unordered(workers)
             .collect::<()>()
             .await;
         if self.config.remove_vanished {
-            vanished::remove_groups(self, target, &groups).await?;
+            vanished::remove_groups(self, &place, &groups).await?;
         }
         Ok(())
     }
 
-    async fn pull_group(&self, place: &Place<'_>, group: BackupGroup) {
-        if let Err(error) = GroupPull::run(self, place, &group).await {
+    /// The snapshots of all groups of a namespace in one list, if that is not too long and not mostly in vain.
+    pub async fn lists(&self, namespace: &Namespace, groups: &[ListedGroup]) -> Option<Lists> {
+        let count = |is_wanted: &dyn Fn(&BackupGroup) -> bool| {
+            let wanted = groups.iter().filter(|listed| is_wanted(&listed.group));
+            let counts: Option<Vec<u64>> = wanted.map(|listed| listed.snapshots).collect();
+            counts.map(|counts| {
+                counts
+                    .iter()
+                    .fold(0_u64, |sum, count| sum.saturating_add(*count))
+            })
+        };
+        let all = count(&|_| true)?;
+        let wanted = count(&|group| GroupFilter::selects(&self.config.group_filter, group))?;
+        if groups.len() < 2 || all > LISTED_AT_ONCE || all > wanted.saturating_mul(UNWANTED) {
+            return None;
+        }
+        match self.source.lists(namespace).await {
+            Ok(lists) => Some(lists),
+            Err(error) => {
+                // What is wrong shows at the groups, if it stays so.
+                tracing::debug!(%error, "the groups are listed one by one");
+                None
+            }
+        }
+    }
+
+    async fn pull_group(&self, place: &Place<'_>, group: BackupGroup, listed: Option<Vec<Listed>>) {
+        if let Err(error) = GroupPull::run(self, place, &group, listed).await {
             self.failed(&format!("sync group {group} failed - {error}"));
         }
         self.report.groups.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! A sync that can begin, in either direction: what jobs and single calls start.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use backstop_types::AuthId;
@@ -7,8 +8,9 @@ use backstop_types::record::{SyncDirection, SyncJobConfig};
 
 use super::pull::Pull;
 use super::push::Push;
+use super::report::{Direction, Report};
 use crate::datastores::DatastoreHandle;
-use crate::jobs::StartError;
+use crate::jobs::{self, JobId, StartError};
 use crate::server::Server;
 use crate::task::{TaskContext, TaskFailure};
 
@@ -68,22 +70,47 @@ impl Sync {
         }
     }
 
-    /// Runs as the job whose tasks have this id.
+    fn server(&self) -> &Arc<Server> {
+        match self {
+            Self::Pull(pull) => pull.server(),
+            Self::Push(push) => push.server(),
+        }
+    }
+
+    fn report(&self) -> Arc<Report> {
+        Arc::new(Report::new(match self {
+            Self::Pull(_) => Direction::Pull,
+            Self::Push(_) => Direction::Push,
+        }))
+    }
+
+    /// Runs as this job, whose history says then what was done, whatever the end.
     ///
     /// # Errors
     /// Something could not be synced; the log says what.
     pub async fn run_job(
         self,
-        id: &str,
+        job: &JobId,
         schedule: Option<&str>,
         task: TaskContext,
     ) -> Result<(), TaskFailure> {
+        let id = self.config().worker_id(&job.id);
         task.log(format!("Starting datastore sync job '{id}'"));
         if let Some(schedule) = schedule {
             task.log(format!("task triggered by schedule '{schedule}'"));
         }
         task.log(format!("sync {}", self.sides()));
-        self.run("sync aborted", &task).await?;
+        let (server, report) = (Arc::clone(self.server()), self.report());
+        let compared = server.job_states().compared(job);
+        let done = self
+            .run("sync aborted", Some(compared), &report, &task)
+            .await;
+        let (job, upid, outcome) = (job.clone(), task.upid().clone(), report.outcome());
+        let note = move || jobs::note_outcome(&server, &job, &upid, outcome);
+        if let Err(error) = tokio::task::spawn_blocking(note).await {
+            tracing::error!(%error, "unable to note what a sync has done");
+        }
+        done?;
         task.log(format!("sync job '{id}' end"));
         Ok(())
     }
@@ -95,15 +122,37 @@ impl Sync {
     pub async fn run_once(self, task: TaskContext) -> Result<(), TaskFailure> {
         let (verb, store) = (self.verb(), self.config().store.clone());
         task.log(format!("{verb} {}", self.sides()));
-        self.run(&format!("{verb} aborted"), &task).await?;
+        let report = self.report();
+        self.run(&format!("{verb} aborted"), None, &report, &task)
+            .await?;
         task.log(format!("{verb} datastore '{store}' end"));
         Ok(())
     }
 
-    async fn run(self, aborted: &str, task: &TaskContext) -> Result<(), TaskFailure> {
+    /// Tells what a run would do, and does nothing.
+    ///
+    /// # Errors
+    /// Something could not be synced; the log says what. A push cannot tell.
+    pub async fn run_dry(self, task: TaskContext) -> Result<(), TaskFailure> {
+        task.log(format!("dry run: sync {}", self.sides()));
         match self {
-            Self::Pull(pull) => pull.run(aborted, task).await,
-            Self::Push(push) => push.run(aborted, task).await,
+            Self::Pull(pull) => pull.run_dry("dry run aborted", &task).await,
+            Self::Push(_) => Err(TaskFailure::new(
+                "only a pull can tell what it would do; a push cannot",
+            )),
+        }
+    }
+
+    async fn run(
+        self,
+        aborted: &str,
+        compared: Option<PathBuf>,
+        report: &Arc<Report>,
+        task: &TaskContext,
+    ) -> Result<(), TaskFailure> {
+        match self {
+            Self::Pull(pull) => pull.run(aborted, compared, report, task).await,
+            Self::Push(push) => push.run(aborted, report, task).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use backstop_format::Digest;
 use backstop_types::BackupTime;
 use backstop_types::record::SyncJobConfig;
 
@@ -16,6 +17,8 @@ pub(super) struct Present {
     pub corrupt: HashSet<BackupTime>,
     /// Snapshots that an earlier run could not get.
     pub retry: BTreeSet<BackupTime>,
+    /// Of the manifest of the newest finished snapshot.
+    pub manifest: Option<Digest>,
 }
 
 /// What to do with the snapshots of a group, oldest first.
@@ -63,17 +66,20 @@ impl Rules {
         (is_verified || !self.verified_only) && (is_encrypted || !self.encrypted_only)
     }
 
+    /// The finished snapshots that the filters let through.
+    pub fn admitted(self, listed: &[Listed]) -> impl Iterator<Item = BackupTime> {
+        let admitted = listed.iter().filter(move |listed| {
+            listed.is_finished && self.admit(listed.is_verified, listed.is_encrypted)
+        });
+        admitted.map(|listed| listed.snapshot.time)
+    }
+
     /// Decides on the snapshots that the source lists, oldest first.
     pub fn plan(self, listed: &[Listed], present: &Present) -> Plan {
         let mut plan = Plan::default();
-        let (finished, unfinished): (Vec<&Listed>, Vec<&Listed>) =
-            listed.iter().partition(|listed| listed.is_finished);
-        plan.unfinished = unfinished.iter().map(|item| item.snapshot.time).collect();
-        let admitted: Vec<BackupTime> = finished
-            .iter()
-            .filter(|listed| self.admit(listed.is_verified, listed.is_encrypted))
-            .map(|listed| listed.snapshot.time)
-            .collect();
+        let unfinished = listed.iter().filter(|listed| !listed.is_finished);
+        plan.unfinished = unfinished.map(|item| item.snapshot.time).collect();
+        let admitted: Vec<BackupTime> = self.admitted(listed).collect();
         let first = match self.transfer_last {
             Some(count) => admitted.len().saturating_sub(count),
             None => 0,
@@ -126,6 +132,7 @@ mod tests {
             is_finished,
             is_verified,
             is_encrypted: number % 2 == 0,
+            mark: None,
         }
     }
 

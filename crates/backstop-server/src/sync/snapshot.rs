@@ -9,6 +9,7 @@ use backstop_format::index::AnyIndex;
 use backstop_format::manifest::{FileEntry, Manifest};
 use backstop_format::{CryptKey, CryptMode};
 use backstop_types::{ArchiveName, ByteSize, Snapshot};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::chunks::pull_chunks;
 use super::decryption::{DecryptedFile, decrypt_blob, decrypt_index, decrypted_manifest};
@@ -30,6 +31,20 @@ enum Here {
     Broken,
 }
 
+/// How many files of a snapshot are fetched at once.
+const FILES_AT_ONCE: usize = 4;
+
+/// What came of a snapshot that could be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was copied.
+    Copied,
+    /// It was here, and is the same.
+    Same,
+    /// It is not to be copied: it is gone, or does not pass the filters.
+    Left,
+}
+
 /// Pulls one snapshot.
 ///
 /// # Errors
@@ -38,7 +53,7 @@ pub(super) async fn pull(
     group: &GroupPull<'_>,
     snapshot: &Snapshot,
     is_corrupt: bool,
-) -> Result<()> {
+) -> Result<Outcome> {
     let run = group.run;
     let time = snapshot.time;
     let here = look(group, snapshot).await?;
@@ -55,11 +70,11 @@ pub(super) async fn pull(
     };
     let Some(source) = run.source.open(group.place.source, snapshot).await? else {
         gone();
-        return Ok(());
+        return Ok(Outcome::Left);
     };
     let Some(raw) = source.file(&manifest_name()?).await? else {
         gone();
-        return Ok(());
+        return Ok(Outcome::Left);
     };
     let manifest = parse_manifest(raw, snapshot)?;
     if let Here::Finished(own) = &here
@@ -68,7 +83,7 @@ pub(super) async fn pull(
     {
         add_client_log(group, snapshot, &source, None).await?;
         group.log(format!("{time}: no data changes"));
-        return Ok(());
+        return Ok(Outcome::Same);
     }
     if !run
         .rules
@@ -77,7 +92,7 @@ pub(super) async fn pull(
         group.log(format!(
             "{time}: skipped, did not match verified-only/encrypted-only filter"
         ));
-        return Ok(());
+        return Ok(Outcome::Left);
     }
     let own = match &here {
         Here::Finished(own) => Some(&**own),
@@ -96,7 +111,7 @@ pub(super) async fn pull(
         Treatment::Unchanged(key) => {
             add_client_log(group, snapshot, &source, Some(&key)).await?;
             group.log(format!("{time}: no data changes"));
-            return Ok(());
+            return Ok(Outcome::Same);
         }
     };
     if own.is_some_and(|own| own.files != manifest.files) {
@@ -116,7 +131,7 @@ pub(super) async fn pull(
     if is_new {
         group.log(format!("{time}: sync done"));
     }
-    Ok(())
+    Ok(Outcome::Copied)
 }
 
 struct SnapshotPull<'a> {
@@ -130,10 +145,12 @@ struct SnapshotPull<'a> {
 
 impl SnapshotPull<'_> {
     async fn pull(&self, mut manifest: Manifest, trusted: Option<&Manifest>) -> Result<()> {
-        let mut files = Vec::with_capacity(manifest.files.len());
-        for entry in &manifest.files {
-            files.push(self.pull_file(entry, trusted.is_some()).await?);
-        }
+        let keeps = trusted.is_some();
+        let files: Vec<FileEntry> = stream::iter(manifest.files.clone())
+            .map(|entry| async move { self.pull_file(&entry, keeps).await })
+            .buffered(FILES_AT_ONCE)
+            .try_collect()
+            .await?;
         if self.key.is_some() {
             manifest = decrypted_manifest(&manifest, files);
         }
@@ -251,7 +268,8 @@ impl SnapshotPull<'_> {
         }
         let is_encrypted = entry.crypt_mode == CryptMode::Encrypt;
         let chunks = &self.group.chunks;
-        let moved = pull_chunks(run, chunks, self.source, index, is_encrypted).await?;
+        let place = self.group.place;
+        let moved = pull_chunks(run, place, chunks, self.source, index, is_encrypted).await?;
         Ok(DecryptedFile {
             raw,
             entry: entry.clone(),

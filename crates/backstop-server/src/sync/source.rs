@@ -1,5 +1,6 @@
 //! Where snapshots come from: one place to ask, whether that is another server or another datastore here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use backstop_client::reader::ReaderSession;
@@ -24,7 +25,20 @@ pub(super) struct Listed {
     pub is_verified: bool,
     /// Whether all its files are encrypted.
     pub is_encrypted: bool,
+    /// Of all that the list shows of its content; `None`: the list says too little.
+    pub mark: Option<Digest>,
 }
+
+/// A group as the source lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ListedGroup {
+    pub group: BackupGroup,
+    /// How many snapshots it has, if the source tells.
+    pub snapshots: Option<u64>,
+}
+
+/// The snapshots of each group, oldest first.
+pub(super) type Lists = HashMap<BackupGroup, Vec<Listed>>;
 
 /// Where snapshots come from.
 pub(super) enum Source {
@@ -46,11 +60,29 @@ impl Source {
     }
 
     /// The groups of a namespace that can be read.
-    pub async fn groups(&self, namespace: &Namespace) -> Result<Vec<BackupGroup>> {
+    pub async fn groups(&self, namespace: &Namespace) -> Result<Vec<ListedGroup>> {
         match self {
             Self::Remote(source) => source.groups(namespace).await,
             Self::Local(source) => source.groups(namespace).await,
         }
+    }
+
+    /// The snapshots of all groups of a namespace in one list, where that is better than a list for each group.
+    pub async fn lists(&self, namespace: &Namespace) -> Result<Lists> {
+        let mut lists = Lists::new();
+        if let Self::Remote(source) = self {
+            for listed in source.all_snapshots(namespace).await? {
+                let group = listed.snapshot.group.clone();
+                lists.entry(group).or_default().push(listed);
+            }
+        }
+        lists.values_mut().for_each(sort);
+        Ok(lists)
+    }
+
+    /// Whether the source is another server.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
     }
 
     /// The snapshots of a group, oldest first.
@@ -63,8 +95,7 @@ impl Source {
             Self::Remote(source) => source.snapshots(namespace, group).await?,
             Self::Local(source) => source.snapshots(namespace, group).await?,
         };
-        list.sort_by_key(|listed| listed.snapshot.time);
-        list.dedup_by_key(|listed| listed.snapshot.time);
+        sort(&mut list);
         Ok(list)
     }
 
@@ -98,6 +129,11 @@ impl Source {
     }
 }
 
+fn sort(list: &mut Vec<Listed>) {
+    list.sort_by_key(|listed| listed.snapshot.time);
+    list.dedup_by_key(|listed| listed.snapshot.time);
+}
+
 /// A snapshot at the source.
 pub(super) enum OpenSnapshot {
     Remote(Arc<ReaderSession>),
@@ -113,10 +149,11 @@ impl OpenSnapshot {
         }
     }
 
-    /// A chunk as it is stored, unchecked; `expected` is a guess of its length. An index that was read before names it.
-    pub async fn chunk(&self, digest: &Digest, expected: usize) -> Result<Vec<u8>> {
+    /// A chunk as it is stored, unchecked; `expected` is a guess of its length, and from another server it has at most `limit`
+    /// bytes. An index that was read before names it.
+    pub async fn chunk(&self, digest: &Digest, expected: usize, limit: usize) -> Result<Vec<u8>> {
         match self {
-            Self::Remote(session) => Ok(session.stored_chunk(digest, expected).await?),
+            Self::Remote(session) => Ok(session.stored_chunk(digest, expected, limit).await?),
             Self::Local(snapshot) => snapshot.chunk(digest).await,
         }
     }

@@ -9,7 +9,7 @@ use backstop_format::{CryptMode, Digest};
 use backstop_types::{ArchiveName, AuthId, BackupGroup, Namespace, Privileges, Snapshot};
 
 use super::error::{Result, SyncError};
-use super::source::{Listed, MAX_FILE};
+use super::source::{Listed, ListedGroup, MAX_FILE};
 use crate::datastores::DatastoreHandle;
 use crate::server::Server;
 
@@ -75,7 +75,7 @@ impl LocalSource {
         ask(&self.handle, move |store| store.groups(&namespace)).await
     }
 
-    pub async fn groups(&self, namespace: &Namespace) -> Result<Vec<BackupGroup>> {
+    pub async fn groups(&self, namespace: &Namespace) -> Result<Vec<ListedGroup>> {
         let path = namespace.acl_path(self.handle.name());
         let granted = self.server.privileges(&self.owner, &path);
         let reads_all = granted.contains(Privileges::DATASTORE_READ);
@@ -95,7 +95,12 @@ impl LocalSource {
                     found.is_ok_and(|found| owner.owns(&found))
                 });
             }
-            Ok(groups)
+            let groups = groups.into_iter();
+            let listed = groups.map(|group| ListedGroup {
+                group,
+                snapshots: None,
+            });
+            Ok(listed.collect())
         })
         .await
     }
@@ -116,6 +121,8 @@ impl LocalSource {
                     is_verified: manifest.as_ref().is_some_and(is_verified),
                     is_encrypted: manifest.as_ref().is_some_and(is_encrypted),
                     snapshot: info.snapshot,
+                    // A comparison costs no more than this.
+                    mark: None,
                 }
             });
             Ok(listed.collect())

@@ -6,7 +6,7 @@ use backstop_client::api::DatastoreApi;
 use backstop_client::connection::rate::SharedLimit;
 use backstop_client::reader::{ReaderSession, SnapshotAccess};
 use backstop_client::{ClientError, HttpClient, RateLimit};
-use backstop_format::CryptMode;
+use backstop_format::{CryptMode, Digest};
 use backstop_types::record::{FileItem, NamespaceItem, SyncJobConfig};
 use backstop_types::{
     ArchiveName, BackupGroup, BackupId, BackupTime, BackupType, Namespace, Snapshot,
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Result, SyncError};
-use super::source::{Listed, MAX_FILE};
+use super::source::{Listed, ListedGroup, MAX_FILE};
 use crate::config::remote::RemoteAccount;
 use crate::http::error::chain;
 
@@ -32,6 +32,7 @@ pub(super) struct RemoteSource {
 struct GroupEntry {
     backup_type: BackupType,
     backup_id: BackupId,
+    backup_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +51,34 @@ struct SnapshotEntry {
     /// Only finished snapshots have one.
     size: Option<u64>,
     verification: Option<Verification>,
+    comment: Option<String>,
+    fingerprint: Option<String>,
+}
+
+impl SnapshotEntry {
+    /// Of all that tells of a change: the files with their sizes, that of the manifest among them, and the notes.
+    fn mark(&self) -> Option<Digest> {
+        let mut files: Vec<&FileItem> = self.files.iter().collect();
+        files.sort_by(|a, b| a.filename.cmp(&b.filename));
+        let manifest = files
+            .iter()
+            .find(|file| file.filename == ArchiveName::MANIFEST);
+        // Without its size a change of the manifest would not show.
+        manifest?.size?;
+        let text =
+            serde_json::to_vec(&(files, self.size, &self.comment, &self.fingerprint)).ok()?;
+        Some(Digest::of(&text))
+    }
+
+    fn listed(self) -> Listed {
+        Listed {
+            is_finished: self.size.is_some(),
+            is_encrypted: are_encrypted(&self.files),
+            mark: self.mark(),
+            is_verified: self.verification.is_some_and(|found| found.state == "ok"),
+            snapshot: BackupGroup::new(self.backup_type, self.backup_id).snapshot(self.backup_time),
+        }
+    }
 }
 
 impl RemoteSource {
@@ -84,11 +113,14 @@ impl RemoteSource {
         Ok(Some(below.filter(|ns| anchor.contains(ns)).collect()))
     }
 
-    pub async fn groups(&self, namespace: &Namespace) -> Result<Vec<BackupGroup>> {
+    pub async fn groups(&self, namespace: &Namespace) -> Result<Vec<ListedGroup>> {
         let items: Vec<GroupEntry> = parse(self.api.groups(namespace).await?)?;
         let groups = items.into_iter();
         Ok(groups
-            .map(|item| BackupGroup::new(item.backup_type, item.backup_id))
+            .map(|item| ListedGroup {
+                group: BackupGroup::new(item.backup_type, item.backup_id),
+                snapshots: item.backup_count,
+            })
             .collect())
     }
 
@@ -97,16 +129,17 @@ impl RemoteSource {
         namespace: &Namespace,
         group: &BackupGroup,
     ) -> Result<Vec<Listed>> {
-        let items: Vec<SnapshotEntry> = parse(self.api.snapshots(namespace, Some(group)).await?)?;
-        let listed = items.into_iter().map(|item| Listed {
-            is_finished: item.size.is_some(),
-            is_verified: item.verification.is_some_and(|found| found.state == "ok"),
-            is_encrypted: are_encrypted(&item.files),
-            snapshot: BackupGroup::new(item.backup_type, item.backup_id).snapshot(item.backup_time),
-        });
+        let items: Vec<SnapshotEntry> = self.api.snapshots_as(namespace, Some(group)).await?;
+        let listed = items.into_iter().map(SnapshotEntry::listed);
         Ok(listed
             .filter(|listed| listed.snapshot.group == *group)
             .collect())
+    }
+
+    /// The snapshots of all groups of a namespace.
+    pub async fn all_snapshots(&self, namespace: &Namespace) -> Result<Vec<Listed>> {
+        let items: Vec<SnapshotEntry> = self.api.snapshots_as(namespace, None).await?;
+        Ok(items.into_iter().map(SnapshotEntry::listed).collect())
     }
 
     pub async fn open(

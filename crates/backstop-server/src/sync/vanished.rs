@@ -13,6 +13,7 @@ use backstop_types::{BackupGroup, BackupTime, GroupFilter, Namespace, Privileges
 
 use super::error::{Result, SyncError};
 use super::group::GroupPull;
+use super::place::Place;
 use super::pull::Run;
 use super::source::Listed;
 
@@ -24,10 +25,17 @@ pub(super) async fn remove_snapshots(group: &GroupPull<'_>, listed: &[Listed]) -
         .run
         .target
         .work(move |store| store.snapshot_times(&ns, &own));
-    for time in times.await? {
-        if at_source.contains(&time) {
-            continue;
-        }
+    let mut gone = times.await?;
+    gone.retain(|time| !at_source.contains(time));
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // The list may be hours old; what is removed is not there now.
+    let listed = group.run.source.snapshots(group.place.source, group.group);
+    let listed = listed.await?;
+    let at_source: HashSet<BackupTime> = listed.iter().map(|item| item.snapshot.time).collect();
+    gone.retain(|time| !at_source.contains(time));
+    for time in gone {
         let snapshot = group.group.snapshot(time);
         let (ns, own) = (group.place.target.clone(), snapshot.clone());
         let removed = group.run.target.work(move |store| {
@@ -64,12 +72,23 @@ pub(super) async fn remove_snapshots(group: &GroupPull<'_>, listed: &[Listed]) -
 /// Removes the groups of a namespace that the source does not have.
 pub(super) async fn remove_groups(
     run: &Run,
-    namespace: &Namespace,
+    place: &Place<'_>,
     at_source: &[BackupGroup],
 ) -> Result<()> {
+    let namespace = place.target;
     let ns = namespace.clone();
-    for group in run.target.work(move |store| store.groups(&ns)).await? {
-        if at_source.contains(&group) || !may_remove(run, namespace, &group).await? {
+    let at_source: HashSet<&BackupGroup> = at_source.iter().collect();
+    let mut gone = run.target.work(move |store| store.groups(&ns)).await?;
+    gone.retain(|group| !at_source.contains(group));
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // The list may be hours old; what is removed is not there now.
+    let listed = run.source.groups(place.source).await?;
+    let at_source: HashSet<&BackupGroup> = listed.iter().map(|listed| &listed.group).collect();
+    gone.retain(|group| !at_source.contains(group));
+    for group in gone {
+        if !may_remove(run, namespace, &group).await? {
             continue;
         }
         match remove_group(run, namespace, &group).await {
@@ -84,7 +103,11 @@ pub(super) async fn remove_groups(
 }
 
 /// Whether a group belongs to the owner of the job, and is one that the job is about.
-async fn may_remove(run: &Run, namespace: &Namespace, group: &BackupGroup) -> Result<bool> {
+pub(super) async fn may_remove(
+    run: &Run,
+    namespace: &Namespace,
+    group: &BackupGroup,
+) -> Result<bool> {
     if !GroupFilter::selects(&run.config.group_filter, group) {
         return Ok(false);
     }
@@ -121,8 +144,8 @@ async fn remove_group(
     Ok(stats)
 }
 
-/// Removes the namespaces of the target that have no counterpart at the source.
-pub(super) async fn remove_namespaces(run: &Run, synced: &[Namespace]) -> Result<()> {
+/// The namespaces of the target that have no counterpart at the source, parents before their children.
+pub(super) async fn namespaces(run: &Run, synced: &[Namespace]) -> Result<Vec<Namespace>> {
     let anchor = run.mapping.target.clone();
     let depth = run.config.max_depth;
     let found = run.target.work({
@@ -139,7 +162,12 @@ pub(super) async fn remove_namespaces(run: &Run, synced: &[Namespace]) -> Result
         is_visible && !ns.is_root() && *ns != anchor && !synced.contains(ns)
     });
     super::namespaces::sort(&mut found);
-    for namespace in found.iter().rev() {
+    Ok(found)
+}
+
+/// Removes the namespaces of the target that have no counterpart at the source.
+pub(super) async fn remove_namespaces(run: &Run, synced: &[Namespace]) -> Result<()> {
+    for namespace in namespaces(run, synced).await?.iter().rev() {
         match remove_namespace(run, namespace).await {
             Ok(None) => {
                 run.task.log(format!("Removed namespace {namespace}"));

@@ -148,7 +148,7 @@ pub struct SyncJobConfig {
     /// Only snapshots that the source verified.
     #[serde(default)]
     pub verified_only: bool,
-    /// How many groups at the same time; unset: one.
+    /// How many groups at the same time; unset: as many as is sensible.
     pub worker_threads: Option<usize>,
     /// The key that encrypts what is pushed.
     #[serde(alias = "encryption-key")]

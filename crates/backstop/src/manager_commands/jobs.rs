@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use backstop_server::config::jobs::{JobFile, PRUNE_JOBS, VERIFY_JOBS};
+use backstop_server::config::jobs::{JobFile, PRUNE_JOBS, VERIFY_JOBS, is_disabled};
+use backstop_server::jobs::{JobId, JobStatus};
 use backstop_types::config_schema::value;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::local_server::LocalServer;
 use super::settings::{self, DIGEST};
 use super::{configuration, job_states};
 use crate::command::{Arguments, Command, Group, Parameter};
-use crate::output::{self, Column, OUTPUT_FORMAT, Record, Table};
+use crate::output::{self, Column, Format, OUTPUT_FORMAT, Record, Table};
 
 /// All prune jobs.
 pub const PRUNE_LIST: Table = Table::new(&[
@@ -131,6 +132,11 @@ pub(super) trait Kind {
     const RUN: &'static str;
     /// What narrows the list.
     const FILTER: Option<Parameter> = None;
+    /// The list as a text once one of the jobs has run, with what is known of its runs.
+    const LIST_WITH_RUNS: Option<&'static Table> = None;
+
+    /// For jobs that can tell what they would do.
+    const DRY_RUN: Option<Parameter> = None;
 
     /// Whether a job belongs into the list.
     fn is_listed(_: &Arguments, _: &Map<String, Value>) -> bool {
@@ -213,7 +219,9 @@ pub(super) fn commands<K: Kind>(own: &[(&'static str, &'static str)]) -> Group {
         )
         .command(
             "run",
-            on_job("Run a job now.", run::<K>).option(OUTPUT_FORMAT),
+            on_job("Run a job now.", run::<K>)
+                .option(OUTPUT_FORMAT)
+                .options(K::DRY_RUN.as_slice()),
         )
         .command(
             "remove",
@@ -225,9 +233,39 @@ fn list<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let loaded = configuration().sections(K::FILE.file)?;
     let listed = loaded.data.iter();
     let listed = listed.filter(|(_, section)| K::is_listed(arguments, &section.properties));
-    let jobs = listed.filter_map(|(id, _)| loaded.data.to_api(id).map(Value::Object));
-    output::print_table(K::LIST, &Value::Array(jobs.collect()), arguments)?;
+    let jobs = listed.filter_map(|(id, _)| loaded.data.to_api(id));
+    let jobs: Vec<Map<String, Value>> = jobs.collect();
+    // What programs read has the form that they know.
+    if Format::of(arguments)? == Format::Text
+        && let Some(table) = K::LIST_WITH_RUNS
+    {
+        let with_runs = jobs.iter().map(with_runs::<K>);
+        let with_runs = with_runs.collect::<anyhow::Result<Vec<_>>>()?;
+        if with_runs.iter().any(|job| job.contains_key("failures")) {
+            let rows = with_runs.into_iter().map(Value::Object);
+            output::print_table(table, &rows.collect(), arguments)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let rows = jobs.into_iter().map(Value::Object);
+    output::print_table(K::LIST, &rows.collect(), arguments)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A job with what is known of its runs, in members beside each other.
+pub(super) fn with_runs<K: Kind>(job: &Map<String, Value>) -> anyhow::Result<Map<String, Value>> {
+    let text = |key: &str| job.get(key).and_then(Value::as_str);
+    let id = JobId::new(K::FILE.kind, text("id").unwrap_or_default());
+    let schedule = text("schedule").filter(|_| !is_disabled(job));
+    let status = JobStatus::by_files(&job_states(), &id, schedule)?;
+    let mut job = job.clone();
+    if let Value::Object(mut runs) = serde_json::to_value(status)? {
+        if let Some(Value::Object(history)) = runs.remove("backstop") {
+            job.extend(history);
+        }
+        job.extend(runs);
+    }
+    Ok(job)
 }
 
 fn show<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -273,7 +311,11 @@ fn remove<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn run<K: Kind>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let path = format!("{}/{}/run", K::RUN, arguments.required("id")?);
+    let parameters = match K::DRY_RUN.is_some() && arguments.flag("dry-run") {
+        true => json!({"dry-run": true}),
+        false => Value::Null,
+    };
     LocalServer::needed()?.run_task(arguments, |client| async move {
-        Ok(client.post(&path, Value::Null).await?)
+        Ok(client.post(&path, parameters).await?)
     })
 }

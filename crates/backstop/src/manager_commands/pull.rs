@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::local_server::LocalServer;
 use super::settings;
-use super::sync_job::SETTINGS;
+use super::sync_job::{DRY_RUN, SETTINGS};
 use crate::command::{Arguments, Command, Parameter};
 use crate::output::OUTPUT_FORMAT;
 
@@ -59,6 +59,7 @@ pub fn command() -> Command {
         "The namespace to pull into; without it, the root.",
     ))
     .option(KEYS)
+    .option(DRY_RUN)
     .option(OUTPUT_FORMAT)
 }
 
@@ -67,6 +68,9 @@ fn pull(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let keys = arguments.list("decryption-keys");
     if !keys.is_empty() {
         parameters.insert("decryption-keys".to_owned(), keys.into());
+    }
+    if arguments.flag("dry-run") {
+        parameters.insert("dry-run".to_owned(), Value::Bool(true));
     }
     LocalServer::needed()?.run_task(arguments, |client| async move {
         Ok(client.post("pull", Value::Object(parameters)).await?)

@@ -1,5 +1,7 @@
 //! `sync-job …`: snapshots that are copied from other servers, or from another datastore here, by schedule.
 
+use std::process::ExitCode;
+
 use backstop_client::api::DatastoreApi;
 use backstop_server::config::jobs::{JobFile, SYNC_JOBS};
 use backstop_server::config::sync::is_push;
@@ -7,10 +9,12 @@ use backstop_types::AuthId;
 use backstop_types::record::{GroupItem, NamespaceItem, SyncJobConfig};
 use serde_json::{Map, Value};
 
+use super::configuration;
 use super::jobs::{self, Kind};
 use super::local_server::LocalServer;
-use crate::command::{Arguments, Group, Parameter};
-use crate::output::{self, Column, Record, Table};
+use crate::client_commands::columns;
+use crate::command::{Arguments, Command, Group, Parameter};
+use crate::output::{self, Column, OUTPUT_FORMAT, Record, Table};
 
 /// All sync jobs.
 pub const LIST: Table = Table::new(&[
@@ -23,6 +27,44 @@ pub const LIST: Table = Table::new(&[
     Column::text("group-filter").rendered(filters),
     Column::text("rate-in"),
     Column::text("comment"),
+])
+.sorted(&["id"]);
+
+/// All sync jobs once one of them has run.
+pub const LIST_WITH_RUNS: Table = Table::new(&[
+    Column::text("id"),
+    Column::text("sync-direction"),
+    Column::text("store"),
+    Column::text("remote"),
+    Column::text("remote-store"),
+    Column::text("schedule"),
+    Column::text("group-filter").rendered(filters),
+    Column::text("rate-in"),
+    Column::text("comment"),
+    Column::text("last-run-state").titled("last run"),
+    Column::text("last-success").rendered(columns::local_time),
+    Column::number("failures"),
+    Column::text("lag").rendered(lag),
+    Column::text("next-run").rendered(columns::local_time),
+])
+.sorted(&["id"]);
+
+/// What is known of the runs of sync jobs.
+const STATUS: Table = Table::new(&[
+    Column::text("id"),
+    Column::text("last-run-endtime")
+        .titled("last run")
+        .rendered(columns::local_time),
+    Column::text("last-run-state").titled("ended with"),
+    Column::text("next-run").rendered(columns::local_time),
+    Column::text("last-success").rendered(columns::local_time),
+    Column::number("failures"),
+    Column::number("snapshots").titled("copied"),
+    Column::number("bytes").rendered(bytes),
+    Column::number("missing"),
+    Column::text("lag").rendered(lag),
+    Column::text("behind-since").rendered(columns::local_time),
+    Column::text("source-seen").rendered(columns::local_time),
 ])
 .sorted(&["id"]);
 
@@ -102,6 +144,13 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("worker-threads", "How many groups at the same time."),
 ];
 
+/// For commands that can tell what they would do.
+pub const DRY_RUN: Parameter = Parameter::flag(
+    "dry-run",
+    "Only tell what would be copied and removed, and which groups belong to others.",
+)
+.default("false");
+
 /// Settings that only jobs have.
 const JOB_ONLY: &[(&str, &str)] = &[
     ("sync-direction", "Whether to pull or to push."),
@@ -125,6 +174,7 @@ struct Sync;
 impl Kind for Sync {
     const FILE: &'static JobFile = &SYNC_JOBS;
     const LIST: &'static Table = &LIST;
+    const LIST_WITH_RUNS: Option<&'static Table> = Some(&LIST_WITH_RUNS);
     const SHOW: &'static Record = &ONE;
     const RUN: &'static str = "admin/sync";
     const FILTER: Option<Parameter> = Some(
@@ -135,6 +185,8 @@ impl Kind for Sync {
         )
         .default("pull"),
     );
+
+    const DRY_RUN: Option<Parameter> = Some(DRY_RUN);
 
     fn is_listed(arguments: &Arguments, job: &Map<String, Value>) -> bool {
         match arguments.text("sync-direction").unwrap_or("pull") {
@@ -169,7 +221,24 @@ impl Kind for Sync {
 
 /// The commands below `sync-job`.
 pub fn commands() -> Group {
-    jobs::commands::<Sync>(&[SETTINGS, JOB_ONLY].concat())
+    jobs::commands::<Sync>(&[SETTINGS, JOB_ONLY].concat()).command(
+        "status",
+        Command::new(
+            "Show when the jobs ran and run next, what they copied, and how far they are behind.",
+            status,
+        )
+        .option(OUTPUT_FORMAT),
+    )
+}
+
+fn status(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let loaded = configuration().sections(SYNC_JOBS.file)?;
+    let jobs = loaded.data.iter();
+    let jobs = jobs.filter_map(|(id, _)| loaded.data.to_api(id));
+    let rows = jobs.map(|job| jobs::with_runs::<Sync>(&job).map(Value::Object));
+    let rows = rows.collect::<anyhow::Result<Vec<Value>>>()?;
+    output::print_table(&STATUS, &Value::Array(rows), arguments)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The groups in the target of a job that its owner cannot write to, with their owners.
@@ -198,6 +267,23 @@ fn foreign_groups(config: &SyncJobConfig) -> anyhow::Result<Vec<(String, AuthId)
         }
         Ok(foreign)
     })
+}
+
+/// How far a job is behind its source.
+fn lag(value: &Value, row: &Value) -> anyhow::Result<String> {
+    Ok(match value.as_i64() {
+        Some(0) => "none".to_owned(),
+        Some(seconds) => output::size::duration(seconds as f64),
+        None if row.get("failures").is_some() => "unknown".to_owned(),
+        None => String::new(),
+    })
+}
+
+fn bytes(value: &Value, _: &Value) -> anyhow::Result<String> {
+    Ok(value
+        .as_u64()
+        .map(output::size::whole_bytes)
+        .unwrap_or_default())
 }
 
 /// Filters in one cell.

@@ -1,21 +1,16 @@
-//! Damage at the source, a source that dies, a full target: what is there stays, the error names the snapshot, and the next
-//! run goes on where this one stopped.
+//! Damage at the source, a full target: what is there stays, the error names the snapshot, and the next run goes on where this
+//! one stopped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::server::ServerProcess;
 
-use crate::world::{BINARY, World, chunks};
-
-/// How long something may take to come true. Generous: a loaded machine is slow, not broken.
-const LIMIT: Duration = Duration::from_secs(120);
+use crate::world::{World, chunks};
 
 /// Damages a chunk; returns what it was.
-fn damage(chunk: &Path) -> Vec<u8> {
+pub fn damage(chunk: &Path) -> Vec<u8> {
     let content = fs::read(chunk).unwrap();
     let mut damaged = content.clone();
     *damaged.last_mut().unwrap() ^= 1;
@@ -83,75 +78,6 @@ fn a_damaged_snapshot_is_named_the_next_ones_come_and_it_is_tried_again() {
         "{log}"
     );
     world.manager(&verify);
-}
-
-#[test]
-fn a_source_that_dies_costs_only_what_had_not_arrived() {
-    let mut world = World::new();
-    world.write("disk", 13, 8);
-    world.backup_image("x", 1_700_000_000);
-    let (log, end) = world.pull(json!({}));
-    assert_eq!(end, "OK", "{log}");
-    // Three archives of two chunks each, one after the other.
-    let mut words = vec!["backup".to_owned()];
-    for (number, archive) in ["a", "b", "c"].into_iter().enumerate() {
-        world.write(archive, 20 + number as u64, 8);
-        words.push(format!("{archive}.img:{}", world.path(archive).display()));
-    }
-    let options = ["--backup-id", "x", "--backup-time", "1700000001"];
-    words.extend(options.map(str::to_owned));
-    world.there.ok("client", &words).unwrap();
-
-    let upid = world.begin(json!({"rate-in": "1MiB", "burst-in": "1MiB"}));
-    // What has arrived is noted; the first archive is enough.
-    let noted = || {
-        let folder = fs::read_dir(world.here.root.join("var/lib/proxmox-backup/sync"));
-        let files = folder
-            .into_iter()
-            .flatten()
-            .map(|file| file.unwrap().path());
-        let files = files.filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "chunks")
-        });
-        files
-            .map(|path| fs::metadata(path).map_or(0, |found| found.len() / 32))
-            .sum::<u64>()
-    };
-    let start = Instant::now();
-    while noted() < 2 {
-        assert!(
-            start.elapsed() < LIMIT,
-            "nothing arrives:\n{}",
-            world.log(&upid)
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    world.there.kill().unwrap();
-    let (log, end) = world.ended(&upid);
-    assert!(
-        end.contains("sync group host/x failed - snapshot host/x/2023-11-14T22:13:21Z: "),
-        "{end}\n{log}"
-    );
-    assert_eq!(world.snapshots(""), ["host/x/1700000000"]);
-    let arrived = noted();
-    assert!((2..6).contains(&arrived), "{arrived}");
-
-    let root = world.there.root.clone();
-    world.there =
-        ServerProcess::start(Path::new(BINARY), &root, ([127, 0, 0, 1], 0).into()).unwrap();
-    let port = world.port();
-    world.manager(&["remote", "update", "there", "--port", &port]);
-    let (log, end) = world.pull(json!({}));
-    assert_eq!(end, "OK", "{log}");
-    let rest = 6 - arrived;
-    assert!(
-        log.contains(&format!("in {rest} chunks")),
-        "{arrived} were there\n{log}"
-    );
-    let restore = ["restore", "host/x/2023-11-14T22:13:21Z", "b.img", "-"];
-    let output = world.here.run("client", &restore).unwrap();
-    assert!(output.stdout == world.read("b"));
 }
 
 /// A small file system, unmounted at the end.

@@ -3,12 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod breaks;
+mod commands;
 mod failures;
 mod keys;
 mod mounting;
+mod network;
 mod push;
 mod push_failures;
 mod rules;
+mod state;
 mod vanished;
 mod world;
 
@@ -23,7 +27,8 @@ fn a_job_brings_everything_once_and_then_only_what_is_new() {
     world.write("disk", 1, 9);
     world.backup_image("x", 1_700_000_000);
     world.backup_image("other", 1_700_000_000);
-    world.add_job("job1", &["--owner", "admin@pbs"]);
+    // One group after the other, as the log is to be compared.
+    world.add_job("job1", &["--owner", "admin@pbs", "--worker-threads", "1"]);
 
     let (log, end) = world.run_job("job1");
     assert_eq!(end, "OK", "{log}");

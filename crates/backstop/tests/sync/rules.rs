@@ -46,6 +46,30 @@ fn groups_of_other_owners_are_left_alone_and_that_is_said_in_plain_words() {
     );
     assert!(!warning.contains("host/y"), "{warning}");
 
+    // A dry run says the same before anything is copied, and copies nothing.
+    let there = testbed::api::Api::connect(&world.there).unwrap();
+    let readers = || {
+        let tasks = there.get("nodes/localhost/tasks").unwrap();
+        let tasks = tasks.as_array().unwrap().iter();
+        tasks.filter(|task| task["worker_type"] == "reader").count()
+    };
+    let (snapshots, opened) = (world.snapshots(""), readers());
+    let run = ["sync-job", "run", "job1", "--dry-run"];
+    let output = world.here.run("manager", &run).unwrap();
+    assert!(!output.status.success());
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    for line in [
+        "sync group host/x would fail - owner check failed (admin@pbs != other@pbs)",
+        "sync into a namespace of its own (--ns)",
+        "[host/y]: would copy snapshot 2023-11-14T22:13:21Z",
+        "Summary: dry run: 1 snapshots of 1 groups would be copied, 0 removed; nothing was changed",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+    assert_eq!((world.snapshots(""), readers()), (snapshots, opened));
+    assert!(world.runs().get("last-run-state").is_none(), "it is no run");
+
     let (log, end) = world.run_job("job1");
     assert!(end.starts_with("sync failed with some errors."), "{end}");
     let line = "sync group host/x failed - owner check failed (admin@pbs != other@pbs)";

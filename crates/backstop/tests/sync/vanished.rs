@@ -66,6 +66,23 @@ fn vanished_snapshots_groups_and_namespaces_go_but_nothing_protected_foreign_or_
     );
 
     let options = json!({"remove-vanished": true, "group-filter": ["exclude:group:host/filtered"]});
+    let mut dry = options.clone();
+    dry["dry-run"] = json!(true);
+    let (log, end) = world.pull(dry);
+    assert_eq!(end, "OK", "{log}");
+    for line in [
+        "[host/x]: would delete vanished snapshot 2023-11-14T22:13:20Z",
+        "Would delete vanished group 'host/vanishing'",
+        "Would remove vanished namespace gone/deep",
+    ] {
+        assert!(log.contains(line), "no {line:?} in\n{log}");
+    }
+    assert!(
+        !log.contains("22:13:21Z") && !log.contains("foreign"),
+        "{log}"
+    );
+    assert_eq!(world.snapshots(""), before);
+    assert_eq!(world.namespaces().len(), 4);
     let (log, end) = world.pull(options);
     assert_eq!(end, "OK", "{log}");
     for line in [

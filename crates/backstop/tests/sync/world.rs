@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::api::Api;
+use testbed::link::{Link, LinkSpec};
 use testbed::server::{ServerProcess, succeeded};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_backstop");
@@ -50,6 +51,52 @@ impl World {
         let pin = ["--fingerprint", &world.there.fingerprint];
         world.manager(&[&words[..], &account, &pin].concat());
         world
+    }
+
+    /// Puts a line between both servers.
+    pub fn line(&self, spec: LinkSpec) -> Link {
+        let link = Link::start(self.there.address, spec).unwrap();
+        let port = link.address().port().to_string();
+        self.manager(&["remote", "update", "there", "--port", &port]);
+        link
+    }
+
+    /// Kills the server that pulls, as a power cut would, and starts it again.
+    pub fn restart_here(&mut self) {
+        let root = self.here.root.clone();
+        self.here.kill().unwrap();
+        self.here = start_again(&root);
+        self.api = Api::connect(&self.here).unwrap();
+    }
+
+    /// The same for the source.
+    pub fn restart_there(&mut self) {
+        let root = self.there.root.clone();
+        self.there.kill().unwrap();
+        self.there = start_again(&root);
+    }
+
+    /// What is known of the runs of the only job.
+    pub fn runs(&self) -> Value {
+        let jobs = self.api.get("admin/sync").unwrap();
+        jobs[0].clone()
+    }
+
+    /// How many chunks of runs that were cut off are noted.
+    pub fn noted(&self) -> u64 {
+        let folder = fs::read_dir(self.here.root.join("var/lib/proxmox-backup/sync"));
+        let files = folder
+            .into_iter()
+            .flatten()
+            .map(|file| file.unwrap().path());
+        let is_noted = |path: &PathBuf| {
+            let extension = path.extension();
+            extension.is_some_and(|extension| extension == "chunks")
+        };
+        files
+            .filter(is_noted)
+            .map(|path| fs::metadata(path).map_or(0, |found| found.len() / 32))
+            .sum()
     }
 
     pub fn port(&self) -> String {
@@ -212,6 +259,22 @@ impl World {
     pub fn source_chunks(&self) -> Vec<PathBuf> {
         chunks(&self.there.root.join("datastore/store1"))
     }
+}
+
+fn start_again(root: &Path) -> ServerProcess {
+    ServerProcess::start(Path::new(BINARY), root, ([127, 0, 0, 1], 0).into()).unwrap()
+}
+
+/// How many chunks a run has fetched, by its log.
+pub fn fetched(log: &str) -> u64 {
+    let Some(line) = log
+        .lines()
+        .find(|line| line.contains("Summary: sync job pulled"))
+    else {
+        return 0;
+    };
+    let (_, rest) = line.split_once(" in ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// The chunk files of a datastore.

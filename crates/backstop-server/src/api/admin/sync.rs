@@ -1,7 +1,9 @@
 //! `/admin/sync`: sync jobs with their last and next runs, and running them now.
 
+use backstop_types::Upid;
+use backstop_types::record::{SyncDirection, SyncJobConfig};
 use backstop_types::schema::Property;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::datastore::parameters::STORE_FILTER;
 use super::jobs::with_status;
@@ -11,10 +13,13 @@ use crate::config::SectionFile;
 use crate::config::jobs::SYNC_JOBS;
 use crate::http::{ApiError, Reply};
 use crate::jobs::{self, JobId, JobKind};
+use crate::router::schema::BOOLEAN;
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
+use crate::sync::Sync;
+use crate::task::TaskSpec;
 
 const FILTER: &[Property] = &[STORE_FILTER, DIRECTION];
-const ITEM: &[Property] = &[ID];
+const RUN: &[Property] = &[ID, Property::optional("dry-run", &BOOLEAN)];
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -31,8 +36,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint {
             method: Method::Post,
             path: "/admin/sync/{id}/run",
-            about: "Runs a sync job now.",
-            params: ITEM,
+            about: "Runs a sync job now, or tells what it would do.",
+            params: RUN,
             // Depends on the job: the handler checks.
             permission: Permission::Anybody,
             handler: Handler::blocking(start),
@@ -56,8 +61,37 @@ fn list(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
 
 fn start(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let id = params.required_text("id")?;
-    check_run(context, &properties(context, id)?)?;
+    let properties = properties(context, id)?;
+    check_run(context, &properties)?;
+    if params.bool("dry-run", false) {
+        let upid = tell(context, id, properties)?;
+        return Reply::data(&upid.to_string());
+    }
     let job = JobId::new(JobKind::Sync, id);
     let upid = jobs::start(context.server(), &job, context.auth_id()?, None)?;
     Reply::data(&upid.to_string())
+}
+
+/// Starts a task that tells what a job would do. It is no run of the job, which may run meanwhile.
+fn tell(
+    context: &RequestContext,
+    id: &str,
+    properties: Map<String, Value>,
+) -> Result<Upid, ApiError> {
+    let server = context.server();
+    let config = SyncJobConfig::from_api(properties)
+        .map_err(|err| ApiError::bad_request(err.to_string()))?;
+    if config.sync_direction == SyncDirection::Push {
+        return Err(ApiError::bad_request(
+            "only jobs that pull can tell what they would do",
+        ));
+    }
+    let owner = config.owner();
+    let sync = Sync::prepare(server, config, owner)?;
+    let worker_id = sync.config().worker_id(id);
+    let spec = TaskSpec::new("sync", worker_id, context.auth_id()?).on(sync.datastore());
+    let upid = server
+        .tasks()
+        .spawn_from_thread(spec, |task| sync.run_dry(task))?;
+    Ok(upid)
 }

@@ -135,7 +135,7 @@ impl IndexPush<'_> {
 
     /// Reads a chunk and checks it.
     async fn read(&self, span: ChunkSpan) -> Result<DataBlob> {
-        let raw = self.source.chunk(&span.digest, 0).await?;
+        let raw = self.source.chunk(&span.digest, 0, 0).await?;
         let is_encrypted = self.is_encrypted;
         let checked = self
             .run

@@ -143,12 +143,14 @@ impl<'a> GroupPush<'a> {
                 Ok(true) => {
                     has_previous = true;
                     self.run.report.snapshots.fetch_add(1, Ordering::Relaxed);
+                    self.run.report.copied.fetch_add(1, Ordering::Relaxed);
                     self.log(format!("{time}: sync done"));
                 }
                 Ok(false) => {}
                 Err(SyncError::Content(error)) => {
                     let text = format!("sync snapshot {snapshot} failed - {error}");
                     self.run.report.failed(&text);
+                    self.run.report.missing([*time]);
                     self.log(text);
                     missed.insert(*time);
                 }

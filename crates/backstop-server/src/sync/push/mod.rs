@@ -26,7 +26,7 @@ use super::error::{Result, SyncError};
 use super::keys;
 use super::namespaces::{self, Mapping, named};
 use super::place::Place;
-use super::report::{Direction, Report};
+use super::report::Report;
 use super::selection::Rules;
 use super::source::Source;
 use super::source_local::LocalSource;
@@ -78,6 +78,11 @@ impl Push {
         })
     }
 
+    /// The server that runs it.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
     /// What is pushed.
     pub fn config(&self) -> &SyncJobConfig {
         &self.config
@@ -92,13 +97,14 @@ impl Push {
     ///
     /// # Errors
     /// Something could not be pushed; the log says what.
-    pub async fn run(
+    pub(super) async fn run(
         self,
         aborted: &str,
+        report: &Arc<Report>,
         task: &TaskContext,
     ) -> std::result::Result<(), TaskFailure> {
         let work = async {
-            let run = Run::begin(self, task).await?;
+            let run = Run::begin(self, Arc::clone(report), task).await?;
             run.push().await?;
             run.report.finish(run.config.remove_vanished, task)
         };
@@ -123,14 +129,14 @@ pub(super) struct Run {
     pub mapping: Mapping,
     pub key: Option<Arc<CryptKey>>,
     pub in_flight: Semaphore,
-    pub report: Report,
+    pub report: Arc<Report>,
     pub task: TaskContext,
     /// Where it is noted what could not be sent.
     pub records: PathBuf,
 }
 
 impl Run {
-    async fn begin(mut push: Push, task: &TaskContext) -> Result<Self> {
+    async fn begin(mut push: Push, report: Arc<Report>, task: &TaskContext) -> Result<Self> {
         let log = task.clone();
         push.account.pins.tell(move |change| log.log(change));
         let local = LocalSource::new(&push.server, push.source, &push.owner);
@@ -150,13 +156,15 @@ impl Run {
             target,
             key: push.key,
             in_flight: Semaphore::new(CHUNKS_IN_FLIGHT),
-            report: Report::new(Direction::Push),
+            report,
             task: task.clone(),
         })
     }
 
     /// Notes an error in log and report; the run goes on.
     pub fn failed(&self, text: &str) {
+        // What is left of it is not counted.
+        self.report.unseen();
         self.report.failed(text);
         self.task.log(text);
     }
@@ -185,6 +193,7 @@ impl Run {
             self.push_namespace(namespace, &mut there, namespaces.len() > 1)
                 .await;
         }
+        self.report.complete();
         if self.config.remove_vanished {
             vanished::remove_namespaces(self, there).await?;
         }
@@ -274,7 +283,8 @@ impl Run {
     }
 
     async fn push_groups(&self, source: &Namespace, target: &Namespace) -> Result<()> {
-        let mut groups = self.source.groups(source).await?;
+        let listed = self.source.groups(source).await?.into_iter();
+        let mut groups: Vec<BackupGroup> = listed.map(|listed| listed.group).collect();
         let total = groups.len();
         groups.retain(|group| GroupFilter::selects(&self.config.group_filter, group));
         groups.sort();

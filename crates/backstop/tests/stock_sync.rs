@@ -269,7 +269,8 @@ fn a_stock_server_pulls_from_ours_and_its_client_restores() {
     assert!(log.contains("Created namespace team"), "{log}");
     // Nothing is left to do, and the group is locked by nobody.
     let log = world.stock(manager, &pull);
-    assert!(log.contains("found no new data to pull"), "{log}");
+    assert!(log.contains("no data changes"), "{log}");
+    assert!(!log.contains("sync done"), "{log}");
     let verify = world.stock(manager, &["verify", "store1"]);
     assert!(!verify.contains("failed"), "{verify}");
     // Pulled by root, so that the stock client needs root's rights.

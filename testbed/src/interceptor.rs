@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use backstop_client::connection::certificate_verifier::{CertificateJudge, Shown, client_config};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -19,16 +18,6 @@ pub struct Interceptor {
     pub address: SocketAddr,
     heard: Arc<Mutex<Vec<u8>>>,
     _runtime: Runtime,
-}
-
-/// Trusts whoever answers.
-#[derive(Debug)]
-struct Anybody;
-
-impl CertificateJudge for Anybody {
-    fn judge(&self, _: Shown<'_>) -> Result<(), rustls::Error> {
-        Ok(())
-    }
 }
 
 impl Interceptor {
@@ -47,7 +36,7 @@ impl Interceptor {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let connector = TlsConnector::from(Arc::new(client_config(Arc::new(Anybody))?));
+        let connector = TlsConnector::from(crate::any_certificate::accepted()?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -4,6 +4,7 @@
 //! It must never touch `/etc/proxmox-backup`, the user's own configuration, or a process that it did
 //! not start itself.
 
+pub mod any_certificate;
 pub mod api;
 pub mod authenticator;
 pub mod authority;

@@ -412,7 +412,7 @@ mod tests {
         use tokio::io::AsyncWriteExt;
         let stream = connect(from, to).await;
         let connector =
-            tokio_rustls::TlsConnector::from(crate::tls::tests::accept_any_certificate());
+            tokio_rustls::TlsConnector::from(testbed::any_certificate::accepted().unwrap());
         let name = "localhost".try_into().unwrap();
         let mut stream = connector.connect(name, stream).await.unwrap();
         // A server that has heard enough answers and closes before all is sent, so this may fail.

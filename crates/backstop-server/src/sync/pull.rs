@@ -122,45 +122,26 @@ impl Pull {
     ///
     /// # Errors
     /// Something could not be pulled; the log says what.
-    pub async fn run_dry(
-        self,
-        aborted: &str,
-        task: &TaskContext,
-    ) -> std::result::Result<(), TaskFailure> {
+    pub(super) async fn run_dry(self, task: &TaskContext) -> std::result::Result<(), TaskFailure> {
         let report = Arc::new(Report::new(Direction::Pull));
-        let work = async {
-            let run = Run::begin(self, None, report, task).await?;
-            dry_run::tell(&run).await?;
-            run.report.end()
-        };
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = task.aborted() => Err(TaskFailure::new(aborted)),
-        }
+        let run = Run::begin(self, None, report, task).await?;
+        dry_run::tell(&run).await?;
+        run.report.end()
     }
 
-    /// Pulls, until it is done or the task is stopped; `compared` is where a job notes what it has compared.
+    /// Pulls; `compared` is where a job notes what it has compared.
     ///
     /// # Errors
     /// Something could not be pulled; the log says what.
     pub(super) async fn run(
         self,
-        aborted: &str,
         compared: Option<PathBuf>,
         report: &Arc<Report>,
         task: &TaskContext,
     ) -> std::result::Result<(), TaskFailure> {
-        let work = async {
-            let run = Run::begin(self, compared, Arc::clone(report), task).await?;
-            run.pull().await?;
-            run.report.finish(run.config.remove_vanished, task)
-        };
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = task.aborted() => Err(TaskFailure::new(aborted)),
-        }
+        let run = Run::begin(self, compared, Arc::clone(report), task).await?;
+        run.pull().await?;
+        run.report.finish(run.config.remove_vanished, task)
     }
 }
 

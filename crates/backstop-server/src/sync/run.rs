@@ -136,7 +136,7 @@ impl Sync {
     pub async fn run_dry(self, task: TaskContext) -> Result<(), TaskFailure> {
         task.log(format!("dry run: sync {}", self.sides()));
         match self {
-            Self::Pull(pull) => pull.run_dry("dry run aborted", &task).await,
+            Self::Pull(pull) => until_aborted(&task, "dry run aborted", pull.run_dry(&task)).await,
             Self::Push(_) => Err(TaskFailure::new(
                 "only a pull can tell what it would do; a push cannot",
             )),
@@ -150,10 +150,26 @@ impl Sync {
         report: &Arc<Report>,
         task: &TaskContext,
     ) -> Result<(), TaskFailure> {
-        match self {
-            Self::Pull(pull) => pull.run(aborted, compared, report, task).await,
-            Self::Push(push) => push.run(aborted, report, task).await,
-        }
+        let work = async {
+            match self {
+                Self::Pull(pull) => pull.run(compared, report, task).await,
+                Self::Push(push) => push.run(report, task).await,
+            }
+        };
+        until_aborted(task, aborted, work).await
+    }
+}
+
+/// Does something until it is done or the task is stopped, and then fails with what `aborted` says.
+async fn until_aborted(
+    task: &TaskContext,
+    aborted: &str,
+    work: impl Future<Output = Result<(), TaskFailure>>,
+) -> Result<(), TaskFailure> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = task.aborted() => Err(TaskFailure::new(aborted)),
     }
 }
 

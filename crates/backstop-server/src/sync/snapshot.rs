@@ -186,15 +186,7 @@ impl SnapshotPull<'_> {
     /// Sees to it that a file is here as the manifest says. Those of a finished snapshot are kept if they are. Returns what a
     /// manifest says of it then.
     async fn pull_file(&self, entry: &FileEntry, keeps: bool) -> Result<FileEntry> {
-        let name: ArchiveName = entry.filename.parse().map_err(|error| {
-            SyncError::Content(format!(
-                "its manifest names a file that cannot be - {error}"
-            ))
-        })?;
-        if name.as_str() == ArchiveName::MANIFEST {
-            let reason = "its manifest names itself as a file";
-            return Err(SyncError::Content(reason.to_owned()));
-        }
+        let name = file_name(entry)?;
         if keeps {
             let (own, wanted) = (name.clone(), entry.clone());
             if self
@@ -295,6 +287,23 @@ impl SnapshotPull<'_> {
 
 pub(super) fn manifest_name() -> Result<ArchiveName> {
     name(ArchiveName::MANIFEST)
+}
+
+/// The name of a file that a manifest lists.
+///
+/// # Errors
+/// [`SyncError::Content`]: it cannot be one.
+pub(super) fn file_name(entry: &FileEntry) -> Result<ArchiveName> {
+    let name: ArchiveName = entry.filename.parse().map_err(|error| {
+        SyncError::Content(format!(
+            "its manifest names a file that cannot be - {error}"
+        ))
+    })?;
+    if name.as_str() == ArchiveName::MANIFEST {
+        let reason = "its manifest names itself as a file";
+        return Err(SyncError::Content(reason.to_owned()));
+    }
+    Ok(name)
 }
 
 fn name(text: &str) -> Result<ArchiveName> {
@@ -418,23 +427,10 @@ async fn add_client_log(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use backstop_format::Digest;
     use backstop_format::manifest::{VerifyResult, VerifyState};
 
+    use super::super::treatment::tests::manifest;
     use super::*;
-
-    fn manifest(content: &[u8], mode: CryptMode) -> Manifest {
-        let mut manifest = Manifest::new("vm", "1", 7);
-        manifest
-            .add_file(FileEntry {
-                filename: "a.blob".to_owned(),
-                crypt_mode: mode,
-                size: 5,
-                csum: Digest::of(content),
-            })
-            .unwrap();
-        manifest
-    }
 
     #[test]
     fn a_verification_on_one_side_is_no_change() {

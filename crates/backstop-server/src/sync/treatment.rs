@@ -161,14 +161,15 @@ pub(super) fn signature(manifest: &Manifest) -> Option<Fingerprint> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use backstop_format::Digest;
     use backstop_format::manifest::FileEntry;
 
     use super::*;
 
-    fn manifest(content: &[u8], mode: CryptMode) -> Manifest {
+    /// Of a snapshot with one file.
+    pub(in crate::sync) fn manifest(content: &[u8], mode: CryptMode) -> Manifest {
         let mut manifest = Manifest::new("vm", "1", 7);
         manifest
             .add_file(FileEntry {

@@ -31,44 +31,32 @@ pub const OPENID_LIST: Table = Table::new(&[
     Column::text("comment"),
 ]);
 
+/// A realm of a directory: its first settings in the order of its kind, then those that all kinds show alike.
+macro_rules! directory_realm {
+    ($($first:literal),+) => {
+        Record::new(&[
+            $(Column::text($first),)+
+            Column::text("bind-dn"),
+            Column::text("capath"),
+            Column::text("comment"),
+            Column::number("default"),
+            Column::text("filter"),
+            Column::text("mode"),
+            Column::number("port"),
+            Column::text("server2"),
+            Column::text("sync-attributes"),
+            Column::text("sync-defaults-options"),
+            Column::text("user-classes"),
+            Column::number("verify"),
+        ])
+    };
+}
+
 /// A realm of an LDAP server.
-pub const LDAP_REALM: Record = Record::new(&[
-    Column::text("base-dn"),
-    Column::text("realm"),
-    Column::text("server1"),
-    Column::text("user-attr"),
-    Column::text("bind-dn"),
-    Column::text("capath"),
-    Column::text("comment"),
-    Column::number("default"),
-    Column::text("filter"),
-    Column::text("mode"),
-    Column::number("port"),
-    Column::text("server2"),
-    Column::text("sync-attributes"),
-    Column::text("sync-defaults-options"),
-    Column::text("user-classes"),
-    Column::number("verify"),
-]);
+pub const LDAP_REALM: Record = directory_realm!("base-dn", "realm", "server1", "user-attr");
 
 /// A realm of an Active Directory.
-pub const AD_REALM: Record = Record::new(&[
-    Column::text("realm"),
-    Column::text("server1"),
-    Column::text("base-dn"),
-    Column::text("bind-dn"),
-    Column::text("capath"),
-    Column::text("comment"),
-    Column::number("default"),
-    Column::text("filter"),
-    Column::text("mode"),
-    Column::number("port"),
-    Column::text("server2"),
-    Column::text("sync-attributes"),
-    Column::text("sync-defaults-options"),
-    Column::text("user-classes"),
-    Column::number("verify"),
-]);
+pub const AD_REALM: Record = directory_realm!("realm", "server1", "base-dn");
 
 /// A realm of an OpenID provider.
 pub const OPENID_REALM: Record = Record::new(&[

@@ -93,26 +93,18 @@ impl Push {
         &self.source
     }
 
-    /// Pushes, until it is done or the task is stopped.
+    /// Pushes.
     ///
     /// # Errors
     /// Something could not be pushed; the log says what.
     pub(super) async fn run(
         self,
-        aborted: &str,
         report: &Arc<Report>,
         task: &TaskContext,
     ) -> std::result::Result<(), TaskFailure> {
-        let work = async {
-            let run = Run::begin(self, Arc::clone(report), task).await?;
-            run.push().await?;
-            run.report.finish(run.config.remove_vanished, task)
-        };
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = task.aborted() => Err(TaskFailure::new(aborted)),
-        }
+        let run = Run::begin(self, Arc::clone(report), task).await?;
+        run.push().await?;
+        run.report.finish(run.config.remove_vanished, task)
     }
 }
 

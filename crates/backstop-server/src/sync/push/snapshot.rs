@@ -18,7 +18,7 @@ use super::target::refused;
 use crate::http::error::chain;
 use crate::sync::error::{Result, SyncError};
 use crate::sync::report::{Moved, rate};
-use crate::sync::snapshot::{client_log, manifest_name, parse_manifest};
+use crate::sync::snapshot::{client_log, file_name, manifest_name, parse_manifest};
 use crate::sync::source::OpenSnapshot;
 use crate::sync::source_local::{is_encrypted, is_verified};
 use crate::sync::treatment::SOURCE_SIGNATURE;
@@ -180,15 +180,7 @@ impl SnapshotPush<'_> {
 
     /// Sends a file. Returns what a manifest says of it then.
     async fn file(&self, entry: &FileEntry) -> Result<FileEntry> {
-        let name: ArchiveName = entry.filename.parse().map_err(|error| {
-            SyncError::Content(format!(
-                "its manifest names a file that cannot be - {error}"
-            ))
-        })?;
-        if name.as_str() == ArchiveName::MANIFEST {
-            let reason = "its manifest names itself as a file";
-            return Err(SyncError::Content(reason.to_owned()));
-        }
+        let name = file_name(entry)?;
         let time = self.snapshot.time;
         self.group.log(format!("{time}: sync archive {name}"));
         let start = Instant::now();

@@ -7,6 +7,7 @@
 mod history;
 mod mount;
 mod runner;
+mod runs;
 mod scheduler;
 mod state;
 mod status;
@@ -18,6 +19,7 @@ pub use history::{JobHistory, ShownHistory, SourceView, SyncOutcome};
 pub use mount::start_after_mount;
 pub(crate) use runner::note_outcome;
 pub use runner::{StartError, start, start_realm_sync};
+pub use runs::JobRuns;
 pub use state::{JobLock, JobResult, JobState, JobStateError, JobStates};
 pub use status::JobStatus;
 pub use timer::Timer;

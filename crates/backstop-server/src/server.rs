@@ -23,7 +23,7 @@ use crate::datastores::{DatastoreRegistry, Watcher, foreign_owner};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::http::real_ip::RealIp;
-use crate::jobs::{self, JobStates, Timer};
+use crate::jobs::{self, JobRuns, JobStates, Timer};
 use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
 use crate::metrics::{History, Sampler};
@@ -114,6 +114,7 @@ pub struct Server {
     certificates: Arc<CertificateStore>,
     tasks: TaskRegistry,
     job_states: JobStates,
+    job_runs: JobRuns,
     runtimes: RuntimeHandles,
     datastores: DatastoreRegistry,
     chunk_gate: ChunkGate,
@@ -190,6 +191,11 @@ impl Server {
     /// When jobs ran last.
     pub fn job_states(&self) -> &JobStates {
         &self.job_states
+    }
+
+    /// Which runs of jobs are not noted as ended.
+    pub fn job_runs(&self) -> &JobRuns {
+        &self.job_runs
     }
 
     /// The runtimes, to start work on.
@@ -563,6 +569,7 @@ fn prepare(
         certificates,
         tasks,
         job_states,
+        job_runs: JobRuns::default(),
         runtimes,
         access_log,
         auth_log,

@@ -92,13 +92,7 @@ pub fn start(
     schedule: Option<&str>,
 ) -> Result<Upid, StartError> {
     let run = Run::prepare(server, job)?;
-    let states = server.job_states();
-    let Some(lock) = states.lock(job)? else {
-        return Err(match job.kind {
-            JobKind::GarbageCollection => DatastoreError::GarbageCollectionRunning.into(),
-            _ => StartError::Running { job: job.clone() },
-        });
-    };
+    let lock = lock(server, job)?;
     let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
     let tasks = server.tasks();
@@ -127,9 +121,7 @@ pub fn start_realm_sync(
     caller: &AuthId,
 ) -> Result<Upid, StartError> {
     let job = JobId::new(JobKind::RealmSync, realm);
-    let Some(lock) = server.job_states().lock(&job)? else {
-        return Err(StartError::Running { job });
-    };
+    let lock = lock(server, &job)?;
     let spec = TaskSpec::new(job.kind.as_str(), realm, caller);
     let config = Arc::clone(server.config());
     let upid = server
@@ -139,8 +131,20 @@ pub fn start_realm_sync(
     Ok(upid)
 }
 
+fn lock(server: &Server, job: &JobId) -> Result<JobLock, StartError> {
+    let is_running = |upid: &Upid| server.tasks().is_running(upid);
+    let lock = server
+        .job_runs()
+        .lock(server.job_states(), job, is_running)?;
+    lock.ok_or_else(|| match job.kind {
+        JobKind::GarbageCollection => DatastoreError::GarbageCollectionRunning.into(),
+        _ => StartError::Running { job: job.clone() },
+    })
+}
+
 /// Notes that a job runs, and its end when that comes.
 fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock) {
+    server.job_runs().begin(job, upid);
     count_lost_run(server, job);
     let started = JobState::Started { upid: upid.clone() };
     if let Err(err) = server.job_states().store(job, &started) {
@@ -160,10 +164,10 @@ async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock) {
         // The history first: who sees that the run has ended sees what it did.
         count(&server, &job, &upid, (endtime, &state));
         let state = JobResult::new(endtime, state);
-        if let Err(err) = states.finish(&job, upid, state) {
+        if let Err(err) = states.finish(&job, upid.clone(), state) {
             tracing::error!(%job, %err, "the end of a run of this job is not noted");
         }
-        drop(lock);
+        server.job_runs().end(&job, &upid, lock);
     };
     if let Err(err) = tokio::task::spawn_blocking(note).await {
         tracing::error!(%err, "unable to note the end of a run");

@@ -817,3 +817,27 @@ async fn a_ticket_for_a_terminal_is_checked_for_the_program_that_serves_it() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_seen_a_job_end_can_start_it_again_at_once() {
+    use crate::jobs::{self, JobId, JobKind};
+
+    let setting = start().await;
+    let store = setting.dir.path().join("store1");
+    let options = backstop_datastore::CreateOptions::default();
+    backstop_datastore::Datastore::create(&store, &options, &mut |_| {}).unwrap();
+    let etc = setting.dir.path().join("etc/proxmox-backup");
+    let text = format!("datastore: store1\n\tpath {}\n", store.display());
+    fs::write(etc.join("datastore.cfg"), text).unwrap();
+    let text = "prune: again\n\tkeep-last 1\n\tschedule daily\n\tstore store1\n";
+    fs::write(etc.join("prune.cfg"), text).unwrap();
+    let server = Arc::clone(setting.handle.server());
+    let job = JobId::new(JobKind::Prune, "again");
+    for _ in 0..20 {
+        let (own, job) = (Arc::clone(&server), job.clone());
+        let start = move || jobs::start(&own, &job, &backstop_types::AuthId::root(), None);
+        let upid = tokio::task::spawn_blocking(start).await.unwrap().unwrap();
+        server.tasks().wait_for(&upid).await;
+    }
+    setting.handle.shutdown(Duration::from_secs(5)).await;
+}

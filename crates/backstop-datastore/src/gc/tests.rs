@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use backstop_format::Digest;
 use backstop_format::blob::DataBlob;
@@ -424,9 +425,10 @@ fn no_chunk_of_a_finished_backup_is_removed_while_backups_and_removals_go_on() {
     };
     test.store.set_tuning(impatient).unwrap();
     let (stop, removed) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (finished, backups) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         for thread in 0..3u64 {
-            let (test, stop) = (&test, &stop);
+            let (test, stop, finished) = (&test, &stop, finished.clone());
             scope.spawn(move || {
                 let group: BackupGroup = format!("host/h{thread}").parse().unwrap();
                 for round in 0.. {
@@ -450,14 +452,19 @@ fn no_chunk_of_a_finished_backup_is_removed_while_backups_and_removals_go_on() {
                             .store
                             .remove_snapshot(&ROOT, &group.snapshot(time), false);
                     }
+                    let _ = finished.send(());
                 }
             });
         }
-        // Rounds until there was something to remove, so that the test is about something.
-        for round in 0.. {
+        // Rounds until there was something to remove, so that the test is about something. Each
+        // waits for a backup to end: on a busy machine rounds alone could all pass before the first.
+        for round in 0..10_000 {
+            if backups.recv_timeout(Duration::from_secs(60)).is_err() {
+                break;
+            }
             let status = test.store.collect_garbage(None, &Lines::default()).unwrap();
             removed.fetch_add(status.removed_chunks, Ordering::Relaxed);
-            if round >= 5 && removed.load(Ordering::Relaxed) > 30 || round > 100 {
+            if round >= 5 && removed.load(Ordering::Relaxed) > 30 {
                 break;
             }
         }

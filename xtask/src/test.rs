@@ -204,6 +204,7 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::{Run, Totals};
 
     fn read(output: &str) -> Run {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backstop_format::FormatError;
+use backstop_outgoing::proxy::{ProxyAddressError, ProxyError};
 
 use crate::connection::trust::UntrustedCertificate;
 
@@ -201,6 +202,22 @@ pub enum ClientError {
     /// The operation was given up because another part of it failed or it was cancelled.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<ProxyError> for ClientError {
+    fn from(error: ProxyError) -> Self {
+        Self::Proxy {
+            server: error.server,
+            proxy: error.proxy,
+            reason: error.reason,
+        }
+    }
+}
+
+impl From<ProxyAddressError> for ClientError {
+    fn from(error: ProxyAddressError) -> Self {
+        Self::ProxyAddress(error.0)
+    }
 }
 
 impl ClientError {

@@ -20,7 +20,6 @@ pub mod listener;
 mod log_rotation;
 mod memory;
 pub mod metrics;
-mod outgoing_tls;
 pub mod privileged_helper;
 pub mod reader_session;
 mod retention_clock;

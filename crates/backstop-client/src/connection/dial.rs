@@ -2,15 +2,13 @@
 //!
 //! Never hands out a stream whose certificate was not accepted.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstop_format::{Digest, Fingerprint};
+use backstop_outgoing::dial::connect_tcp;
 use backstop_types::record::CertificateStatus;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -21,18 +19,11 @@ use super::certificate_verifier;
 use super::continuity::{self, Unproven};
 use super::options::ClientOptions;
 use super::pins::{Known, PinChange, PinKeeper, Proof};
-use super::proxy::ProxyAddress;
 use super::trust::{PinOrAuthorities, UntrustedCertificate};
 use crate::error::{ClientError, Result};
 
-/// Limit for name resolution and TCP connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Limit for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Head start of an address over the next one of the same name.
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
 
 /// How much encrypted data a connection buffers before it is written; larger means fewer system calls.
 const TLS_BUFFER: usize = 512 * 1024;
@@ -261,64 +252,6 @@ impl Dialer {
                 None => failed(error.to_string()),
             }),
         }
-    }
-}
-
-impl ProxyAddress {
-    /// A connection to `server` (`host:port`) through this proxy.
-    ///
-    /// # Errors
-    /// When the proxy does not answer, or cannot or will not connect to the server.
-    pub async fn connect(&self, server: &str) -> Result<TcpStream> {
-        let mut stream = connect_tcp(self.host(), self.port())
-            .await
-            .map_err(|reason| ClientError::Proxy {
-                server: server.to_owned(),
-                proxy: self.to_string(),
-                reason,
-            })?;
-        self.open_tunnel(&mut stream, server).await?;
-        Ok(stream)
-    }
-}
-
-/// Connects to the first address of a host that answers.
-async fn connect_tcp(host: &str, port: u16) -> std::result::Result<TcpStream, String> {
-    let attempt = async {
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
-            .await
-            .map_err(|error| error.to_string())?
-            .collect();
-        let mut attempts: FuturesUnordered<_> = addresses
-            .into_iter()
-            .enumerate()
-            .map(|(position, address)| async move {
-                let delay =
-                    u32::try_from(position).map_or(Duration::ZERO, |n| NEXT_ADDRESS_AFTER * n);
-                tokio::time::sleep(delay).await;
-                TcpStream::connect(address)
-                    .await
-                    .map_err(|error| format!("{address}: {error}"))
-            })
-            .collect();
-        let mut reasons = Vec::new();
-        while let Some(result) = attempts.next().await {
-            match result {
-                Ok(stream) => return Ok(stream),
-                Err(reason) => reasons.push(reason),
-            }
-        }
-        if reasons.is_empty() {
-            reasons.push("the name has no address".to_owned());
-        }
-        Err(reasons.join(", "))
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(format!(
-            "no answer within {} seconds",
-            CONNECT_TIMEOUT.as_secs()
-        )),
     }
 }
 

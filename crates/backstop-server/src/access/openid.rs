@@ -23,7 +23,8 @@ use crate::config::{ConfigStore, EditError, SectionFile};
 pub use claims::Claims;
 pub use pending::PendingLogin;
 
-use http_client::Route;
+use backstop_outgoing::Route;
+use http_client::route_of_host;
 use pending::PendingLogins;
 use provider::Providers;
 
@@ -102,7 +103,7 @@ impl OpenIdSettings {
             .data
             .get_typed("openid", realm)
             .ok_or_else(|| EditError::Conflict(format!("no such openid '{realm}'")))?;
-        let route = Route::of_host(config)?;
+        let route = route_of_host(config)?;
         Ok(Self::new(realm, &section.properties, route))
     }
 

@@ -149,7 +149,8 @@ pub fn account(store: &Arc<ConfigStore>, name: &str) -> Result<RemoteAccount, Ed
 pub(crate) fn node_proxy(store: &ConfigStore) -> Result<Option<ProxyAddress>, EditError> {
     let node = store.node()?.data;
     let address = node.values.get("http-proxy").and_then(Value::as_str);
-    address.map(str::parse).transpose().map_err(|err| {
+    let address = address.map(str::parse::<ProxyAddress>).transpose();
+    address.map_err(|err| {
         EditError::Conflict(format!("http-proxy of this host makes no sense - {err}"))
     })
 }

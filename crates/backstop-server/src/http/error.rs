@@ -127,20 +127,7 @@ impl<E: std::error::Error> From<E> for ApiError {
     }
 }
 
-/// The text of an error and of its causes, joined by `: `; a cause that the text already ends with is not repeated.
-pub fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        let more = err.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = err.source();
-    }
-    text
-}
+pub use backstop_outgoing::http_client::chain;
 
 #[cfg(test)]
 mod tests {

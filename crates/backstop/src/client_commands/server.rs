@@ -8,7 +8,7 @@ use backstop_client::api::{DatastoreApi, TaskApi};
 use backstop_client::connection::proxy::ProxyAddress;
 use backstop_client::fingerprint_store::FingerprintStore;
 use backstop_client::ticket_cache::TicketCache;
-use backstop_client::{ClientOptions, HttpClient, RateLimit};
+use backstop_client::{ClientError, ClientOptions, HttpClient, RateLimit};
 use backstop_types::Repository;
 use serde_json::{Map, Value, json};
 
@@ -209,7 +209,7 @@ pub fn options(repository: &Repository, arguments: &Arguments) -> anyhow::Result
         .ok()
         .filter(|proxy| !proxy.is_empty())
     {
-        let proxy: ProxyAddress = proxy.parse()?;
+        let proxy: ProxyAddress = proxy.parse().map_err(ClientError::from)?;
         output::err(&format!("Using proxy connection: {}\n", proxy));
         options.proxy = Some(proxy);
     }

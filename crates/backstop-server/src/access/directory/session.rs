@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use backstop_outgoing::tls::{self, Trust};
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, SearchOptions, StdStream};
 use tokio::net::TcpStream;
@@ -12,7 +13,6 @@ use tokio::time::timeout;
 use super::error::{reason, said};
 use super::settings::{DirectorySettings, Mode};
 use super::{DirectoryError, DirectoryUser, UserSearch};
-use crate::outgoing_tls::{self, Trust};
 
 /// How long one server may take to accept a connection, TLS included. Then comes the next.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -253,7 +253,7 @@ async fn connect(
     server: &str,
 ) -> Result<(LdapConnAsync, Ldap), String> {
     let text = |err: &dyn std::error::Error| crate::http::error::chain(err);
-    let host = outgoing_tls::without_brackets(server);
+    let host = tls::without_brackets(server);
     let mut options = LdapConnSettings::new().set_starttls(settings.mode == Mode::StartTls);
     if settings.mode != Mode::Plain {
         let (server, verify, capath) =
@@ -265,7 +265,7 @@ async fn connect(
                 Some(path) => Trust::Path(path),
                 None => Trust::System,
             };
-            outgoing_tls::client_config(&server, trust)
+            tls::client_config(&server, trust)
         });
         let config = config.await.map_err(|err| text(&err))?;
         options = options.set_config(std::sync::Arc::new(config.map_err(|err| text(&err))?));

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use super::http_client::HttpClient;
+use super::http_client::ProviderHttp;
 use super::{Claims, OpenIdError, OpenIdSettings, PendingLogin};
 use crate::http::error::chain;
 
@@ -128,8 +128,11 @@ impl Providers {
         }
         let _turn = self.turn()?;
         let issuer = IssuerUrl::new(settings.issuer.clone()).map_err(|err| failed(chain(&err)))?;
-        let found =
-            CoreProviderMetadata::discover_async(issuer, &HttpClient(settings.route.clone())).await;
+        let found = CoreProviderMetadata::discover_async(
+            issuer,
+            &ProviderHttp::new(settings.route.clone()),
+        )
+        .await;
         let found = Arc::new(found.map_err(|err| failed(chain(&err)))?);
         let mut known = self.known.lock();
         known.retain(|_, (since, _)| since.elapsed() < GOOD_FOR);
@@ -156,7 +159,7 @@ impl Providers {
         code: &str,
     ) -> Result<Claims, OpenIdError> {
         let _turn = self.turn()?;
-        let http = HttpClient(settings.route.clone());
+        let http = ProviderHttp::new(settings.route.clone());
         let token = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .map_err(|err| OpenIdError::Code(chain(&err)))?

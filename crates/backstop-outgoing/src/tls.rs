@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use backstop_client::connection::certificate_verifier::{
-    self, CertificateJudge, Shown, authorities, system_roots,
-};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::certificate_verifier::{self, CertificateJudge, Shown, authorities, system_roots};
 
 /// Whom to trust.
 #[derive(Debug, Clone, Copy)]

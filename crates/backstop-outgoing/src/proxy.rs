@@ -1,4 +1,4 @@
-//! An HTTP proxy that tunnels the TLS connection (`ALL_PROXY`).
+//! An HTTP proxy that tunnels connections (`ALL_PROXY`, `http-proxy`).
 //!
 //! Never prints the proxy's credentials.
 
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::error::{ClientError, Result};
+use crate::dial::connect_tcp;
 
 /// Port of a proxy that names none.
 const DEFAULT_PROXY_PORT: u16 = 1080;
@@ -19,6 +19,23 @@ const MAX_ANSWER: usize = 8192;
 
 /// How long a proxy may take to open the tunnel.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The address of a proxy cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid proxy address - {0} (expected [http://][user:password@]host[:port])")]
+pub struct ProxyAddressError(pub &'static str);
+
+/// A proxy refused or broke a connection.
+#[derive(Debug, thiserror::Error)]
+#[error("unable to connect to '{server}' through proxy '{proxy}' - {reason}")]
+pub struct ProxyError {
+    /// `host:port` of the server.
+    pub server: String,
+    /// `host:port` of the proxy.
+    pub proxy: String,
+    /// What went wrong.
+    pub reason: String,
+}
 
 /// Address of an HTTP proxy.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,15 +64,13 @@ impl std::fmt::Display for ProxyAddress {
 }
 
 impl std::str::FromStr for ProxyAddress {
-    type Err = ClientError;
+    type Err = ProxyAddressError;
 
     /// Parses `[http://][user:password@]host[:port]`.
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, ProxyAddressError> {
         let rest = text.strip_prefix("http://").unwrap_or(text);
         if rest.contains("://") {
-            return Err(ClientError::ProxyAddress(
-                "only http:// proxies are supported",
-            ));
+            return Err(ProxyAddressError("only http:// proxies are supported"));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (credentials, address) = match rest.rsplit_once('@') {
@@ -65,11 +80,11 @@ impl std::str::FromStr for ProxyAddress {
         let (host, port) = if let Some(rest) = address.strip_prefix('[') {
             let (host, rest) = rest
                 .split_once(']')
-                .ok_or(ClientError::ProxyAddress("missing ']' of an IPv6 address"))?;
+                .ok_or(ProxyAddressError("missing ']' of an IPv6 address"))?;
             match rest.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
                 None if rest.is_empty() => (host, None),
-                None => return Err(ClientError::ProxyAddress("text after ']'")),
+                None => return Err(ProxyAddressError("text after ']'")),
             }
         } else {
             match address.split_once(':') {
@@ -80,14 +95,14 @@ impl std::str::FromStr for ProxyAddress {
         if host.is_empty()
             || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
         {
-            return Err(ClientError::ProxyAddress("missing or malformed host"));
+            return Err(ProxyAddressError("missing or malformed host"));
         }
         let port = match port {
             Some(port) => port
                 .parse()
                 .ok()
                 .filter(|port| *port != 0)
-                .ok_or(ClientError::ProxyAddress("malformed port"))?,
+                .ok_or(ProxyAddressError("malformed port"))?,
             None => DEFAULT_PROXY_PORT,
         };
         Ok(Self {
@@ -99,17 +114,24 @@ impl std::str::FromStr for ProxyAddress {
 }
 
 impl ProxyAddress {
-    pub(crate) fn host(&self) -> &str {
-        &self.host
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// A connection to `server` (`host:port`) through this proxy.
+    ///
+    /// # Errors
+    /// When the proxy does not answer, or cannot or will not connect to the server.
+    pub async fn connect(&self, server: &str) -> Result<TcpStream, ProxyError> {
+        let connected = connect_tcp(&self.host, self.port).await;
+        let mut stream = connected.map_err(|reason| ProxyError {
+            server: server.to_owned(),
+            proxy: self.to_string(),
+            reason,
+        })?;
+        self.open_tunnel(&mut stream, server).await?;
+        Ok(stream)
     }
 
     /// Asks the proxy at the other end of `stream` for a tunnel to `server` (`host:port`).
-    pub(crate) async fn open_tunnel(&self, stream: &mut TcpStream, server: &str) -> Result<()> {
-        let failed = |reason: String| ClientError::Proxy {
+    async fn open_tunnel(&self, stream: &mut TcpStream, server: &str) -> Result<(), ProxyError> {
+        let failed = |reason: String| ProxyError {
             server: server.to_owned(),
             proxy: self.to_string(),
             reason,

@@ -1,0 +1,433 @@
+//! What is to be delivered, kept on disk until it has arrived.
+//!
+//! A spool is a folder with one file for each item (mode 0600, `NUMBER-RANDOM.json`; see `docs/formats/spool.md`). Items belong to
+//! lanes, one for each receiver: a lane is delivered in order, and one that is stuck holds up no other. A file that cannot be read
+//! is set aside and said, and holds up nothing. What has to be dropped, because there is too much of it or because it is too old, is
+//! counted and said. The time is an argument everywhere, in Unix seconds.
+//!
+//! Whatever is put into items lies in clear text on the disk: secrets stay where they are configured.
+
+mod entry;
+mod folder;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use entry::{Entry, Head};
+use folder::Folder;
+
+/// Who delivers holds this lock.
+const DELIVERY_LOCK: &str = ".delivery.lock";
+/// Who adds, changes or removes files holds this lock, for a moment.
+const ENTRY_LOCK: &str = ".entries.lock";
+/// What was dropped so far.
+const DROPPED: &str = ".dropped";
+/// Most files that are kept set aside; the oldest go first.
+const MOST_SET_ASIDE: usize = 100;
+
+/// Why a spool cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// A file or folder cannot be used.
+    #[error("unable to {action} {path:?} - {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// An item cannot be written down.
+    #[error("unable to write down what is to be delivered - {0}")]
+    Item(#[from] serde_json::Error),
+}
+
+impl SpoolError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// How much is kept, for how long, and how often it is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most items; a further one displaces the oldest.
+    pub items: usize,
+    /// After this time an item is dropped.
+    pub age: Duration,
+    /// How long to wait after the first failure; each further one doubles it.
+    pub first_wait: Duration,
+    /// The longest wait.
+    pub longest_wait: Duration,
+}
+
+impl Default for Limits {
+    /// 1000 items for 7 days; tried after 10 seconds, and at least once an hour.
+    fn default() -> Self {
+        Self {
+            items: 1000,
+            age: Duration::from_secs(7 * 24 * 3600),
+            first_wait: Duration::from_secs(10),
+            longest_wait: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Limits {
+    /// How long to wait after this many failures.
+    pub fn wait(&self, failures: u32) -> i64 {
+        let doubled = 1_u32.checked_shl(failures.saturating_sub(1).min(31));
+        let wait = self.first_wait.saturating_mul(doubled.unwrap_or(u32::MAX));
+        seconds(wait.min(self.longest_wait)).max(1)
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What became of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// It arrived.
+    Delivered,
+    /// It did not, and is to be tried again.
+    Failed(String),
+    /// There is no sense in trying again, or nobody to deliver it to any more: it is removed and counted as dropped.
+    Hopeless(String),
+    /// It was not tried. Its lane waits for the next pass.
+    Later,
+    /// Nobody wants it any more: it is removed, and nothing is lost by it.
+    Withdrawn,
+}
+
+/// What one pass over a spool did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// How many items arrived.
+    pub delivered: usize,
+    /// What failed in this pass and stays.
+    pub failed: Vec<String>,
+    /// What was dropped in this pass, and why.
+    pub dropped: Vec<String>,
+    /// Files that could not be read, under their new names.
+    pub set_aside: Vec<PathBuf>,
+    /// When the next attempt is due; `None` when nothing is left.
+    pub next: Option<i64>,
+    /// Somebody else is delivering just now; nothing was done.
+    pub is_busy: bool,
+}
+
+/// An item that has not arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Undelivered {
+    /// Its file without `.json`.
+    pub id: String,
+    /// Whom it is for.
+    pub lane: String,
+    /// When it was added.
+    pub queued: i64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it first failed; `None` for one that waits behind another of its lane or was not tried yet.
+    pub first_failure: Option<i64>,
+    /// When it is tried next.
+    pub next_try: i64,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// What was dropped so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Dropped {
+    /// How many items.
+    pub count: u64,
+    /// When the last one was.
+    pub last: i64,
+    /// Why the last one was.
+    pub reason: String,
+}
+
+/// A spool.
+#[derive(Debug)]
+pub struct Spool {
+    folder: Folder,
+    limits: Limits,
+    entries: Mutex<()>,
+    delivery: Mutex<()>,
+}
+
+impl Spool {
+    /// Opens the spool in `folder`, which is made (0700) when it is missing. What a crash left half-written is removed.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub fn open(folder: &Path, limits: Limits) -> Result<Self, SpoolError> {
+        let spool = Self {
+            folder: Folder::create(folder)?,
+            limits,
+            entries: Mutex::new(()),
+            delivery: Mutex::new(()),
+        };
+        spool.locked(|| spool.folder.remove_temporaries())?;
+        Ok(spool)
+    }
+
+    /// Keeps an item for a lane. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add<T: Serialize>(&self, lane: &str, item: &T, now: i64) -> Result<String, SpoolError> {
+        let entry = Entry {
+            head: Head {
+                lane: lane.to_owned(),
+                queued: now,
+                attempts: 0,
+                first_failure: None,
+                next_try: now,
+                last_error: None,
+            },
+            item: serde_json::to_value(item)?,
+        };
+        self.locked(|| {
+            let present = self.folder.names()?;
+            let surplus = (present.len() + 1).saturating_sub(self.limits.items.max(1));
+            for name in present.iter().take(surplus) {
+                self.folder.remove(name)?;
+                let reason = format!(
+                    "the spool is full ({} items); the oldest makes room",
+                    self.limits.items
+                );
+                self.count_dropped(name, &reason, now)?;
+            }
+            let id = folder::next_id(present.last().map(String::as_str));
+            self.folder.write(&id, &entry.to_json()?)?;
+            Ok(id)
+        })
+    }
+
+    /// Delivers what is due. Items of one lane go in order, and the first failure ends the lane for this pass.
+    ///
+    /// # Errors
+    /// When files cannot be listed, written or removed. What `deliver` says is no error.
+    pub fn deliver<T: DeserializeOwned>(
+        &self,
+        now: i64,
+        mut deliver: impl FnMut(&str, &T) -> Delivery,
+    ) -> Result<Pass, SpoolError> {
+        let mut pass = Pass::default();
+        let Some(_delivery) = self.delivery.try_lock() else {
+            pass.is_busy = true;
+            return Ok(pass);
+        };
+        let Some(_lock) = self.folder.try_lock(DELIVERY_LOCK)? else {
+            pass.is_busy = true;
+            return Ok(pass);
+        };
+        let mut next_of_lane: BTreeMap<String, i64> = BTreeMap::new();
+        for id in self.folder.names()? {
+            let Some(entry) = self.read(&id, &mut pass)? else {
+                continue;
+            };
+            if now.saturating_sub(entry.head.queued) > seconds(self.limits.age) {
+                let error = entry.head.last_error.as_deref().unwrap_or("never tried");
+                let reason = format!("not delivered to {} in time: {error}", entry.head.lane);
+                self.drop_entry(&id, &reason, now, &mut pass)?;
+                continue;
+            }
+            if next_of_lane.contains_key(&entry.head.lane) {
+                continue;
+            }
+            let mut head = entry.head;
+            if !head.is_due(now, self.limits.longest_wait) {
+                next_of_lane.insert(head.lane, head.next_try);
+                continue;
+            }
+            let Ok(item) = serde_json::from_value::<T>(entry.item.clone()) else {
+                self.set_aside(&id, "it holds something else than expected", &mut pass)?;
+                continue;
+            };
+            match deliver(&head.lane, &item) {
+                Delivery::Delivered => {
+                    self.locked(|| self.folder.remove(&id))?;
+                    pass.delivered += 1;
+                }
+                Delivery::Later => {
+                    next_of_lane.insert(head.lane, head.next_try);
+                }
+                Delivery::Withdrawn => self.locked(|| self.folder.remove(&id))?,
+                Delivery::Hopeless(reason) => self.drop_entry(&id, &reason, now, &mut pass)?,
+                Delivery::Failed(reason) => {
+                    pass.failed.push(format!("{}: {reason}", head.lane));
+                    head.failed(reason, now, &self.limits);
+                    next_of_lane.insert(head.lane.clone(), head.next_try);
+                    let entry = Entry {
+                        head,
+                        item: entry.item,
+                    };
+                    let text = entry.to_json()?;
+                    // One that had to make room meanwhile does not come back.
+                    self.locked(|| match self.folder.exists(&id) {
+                        true => self.folder.write(&id, &text),
+                        false => Ok(()),
+                    })?;
+                }
+            }
+        }
+        pass.next = next_of_lane.into_values().min();
+        Ok(pass)
+    }
+
+    /// What has failed at least once, and what waits behind it. The oldest first. Unreadable files are not among it.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn undelivered(&self) -> Result<Vec<Undelivered>, SpoolError> {
+        let mut stuck = std::collections::BTreeSet::new();
+        let mut found = Vec::new();
+        for id in self.folder.names()? {
+            let Some(Ok(Entry { head, .. })) = self.folder.read(&id)?.map(|t| Entry::parse(&t))
+            else {
+                continue;
+            };
+            if head.attempts > 0 {
+                stuck.insert(head.lane.clone());
+            }
+            if stuck.contains(&head.lane) {
+                found.push(Undelivered {
+                    id,
+                    lane: head.lane,
+                    queued: head.queued,
+                    attempts: head.attempts,
+                    first_failure: head.first_failure,
+                    next_try: head.next_try,
+                    last_error: head.last_error,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many items are kept.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn len(&self) -> Result<usize, SpoolError> {
+        Ok(self.folder.names()?.len())
+    }
+
+    /// Whether nothing is kept.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn is_empty(&self) -> Result<bool, SpoolError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Files that were set aside because they could not be read.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn files_set_aside(&self) -> Result<Vec<PathBuf>, SpoolError> {
+        self.folder.set_aside_files()
+    }
+
+    /// What was dropped since the spool exists.
+    ///
+    /// # Errors
+    /// When the count cannot be read.
+    pub fn dropped(&self) -> Result<Dropped, SpoolError> {
+        let text = self.folder.read_file(DROPPED)?;
+        // A count that cannot be read is none.
+        Ok(text
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default())
+    }
+
+    /// Makes everything due at once, say because a receiver was corrected.
+    ///
+    /// # Errors
+    /// When files cannot be read or written.
+    pub fn retry_now(&self, now: i64) -> Result<(), SpoolError> {
+        self.locked(|| {
+            for id in self.folder.names()? {
+                let Some(Ok(mut entry)) = self.folder.read(&id)?.map(|t| Entry::parse(&t)) else {
+                    continue;
+                };
+                if entry.head.next_try > now {
+                    entry.head.next_try = now;
+                    self.folder.write(&id, &entry.to_json()?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn read(&self, id: &str, pass: &mut Pass) -> Result<Option<Entry>, SpoolError> {
+        let reason = match self.folder.read(id) {
+            Ok(Some(text)) => match Entry::parse(&text) {
+                Ok(entry) => return Ok(Some(entry)),
+                Err(err) => err.to_string(),
+            },
+            Ok(None) => return Ok(None),
+            Err(err) => err.to_string(),
+        };
+        self.set_aside(id, &reason, pass)?;
+        Ok(None)
+    }
+
+    fn set_aside(&self, id: &str, reason: &str, pass: &mut Pass) -> Result<(), SpoolError> {
+        let path = self.locked(|| self.folder.set_aside(id, MOST_SET_ASIDE))?;
+        tracing::error!("set {path:?} aside, which cannot be delivered: {reason}");
+        pass.set_aside.push(path);
+        Ok(())
+    }
+
+    fn drop_entry(
+        &self,
+        id: &str,
+        reason: &str,
+        now: i64,
+        pass: &mut Pass,
+    ) -> Result<(), SpoolError> {
+        self.locked(|| {
+            self.folder.remove(id)?;
+            self.count_dropped(id, reason, now)
+        })?;
+        pass.dropped.push(reason.to_owned());
+        Ok(())
+    }
+
+    fn count_dropped(&self, id: &str, reason: &str, now: i64) -> Result<(), SpoolError> {
+        tracing::error!("dropped {id} of {:?}: {reason}", self.folder.path());
+        let mut dropped = self.dropped()?;
+        dropped.count = dropped.count.saturating_add(1);
+        dropped.last = now;
+        reason.clone_into(&mut dropped.reason);
+        let text = serde_json::to_vec(&dropped)?;
+        self.folder.write_file(DROPPED, &text)
+    }
+
+    fn locked<T>(&self, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+        let _entries = self.entries.lock();
+        let _lock: File = self
+            .folder
+            .lock(ENTRY_LOCK, FlockOperation::LockExclusive)?;
+        work()
+    }
+}

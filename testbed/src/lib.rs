@@ -13,6 +13,7 @@ pub mod interceptor;
 pub mod link;
 pub mod openid_provider;
 pub mod ping;
+pub mod prometheus;
 pub mod push_receiver;
 pub mod random;
 pub mod scratch;

@@ -1,4 +1,4 @@
-//! Programs that tests start and that do not belong to this workspace: a directory server and an OpenID provider.
+//! Programs that tests start and that do not belong to this workspace: a directory server, an OpenID provider, monitoring.
 //!
 //! They are installed where that can be done without asking anybody: Debian packages as root, npm packages into a cache
 //! folder outside of the checkout. What cannot be installed is said, and the tests that need it skip themselves.
@@ -14,6 +14,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("slapd", "/usr/sbin/slapd", "slapd"),
     ("node", "/usr/bin/node", "nodejs"),
     ("npm", "/usr/bin/npm", "npm"),
+    ("promtool", "/usr/bin/promtool", "prometheus"),
+    ("zabbix_agent2", "/usr/sbin/zabbix_agent2", "zabbix-agent2"),
 ];
 
 /// Installs what is missing, and says what could not be installed.

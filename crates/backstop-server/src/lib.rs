@@ -14,6 +14,7 @@ pub mod certificate_change;
 pub mod config;
 mod cut_off;
 pub mod datastores;
+pub mod exposition;
 pub mod http;
 pub mod jobs;
 pub mod listener;

@@ -20,6 +20,7 @@ use crate::config::remote::{self, RemoteAccount};
 use crate::config::{ConfigError, ConfigStore, EditError, migration};
 use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher, foreign_owner};
+use crate::exposition::{ExpositionError, Latency};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::http::real_ip::RealIp;
@@ -61,6 +62,9 @@ pub enum ServerError {
     /// The first administrator.
     #[error("unable to create the first administrator - {0}")]
     Administrator(#[from] EditError),
+    /// The families of metrics contradict each other: a fault of the program.
+    #[error(transparent)]
+    Metrics(#[from] ExpositionError),
     /// Two declarations of endpoints contradict each other: a fault of the program.
     #[error("the endpoints contradict each other: {0}")]
     Endpoints(#[from] TreeError),
@@ -120,6 +124,7 @@ pub struct Server {
     chunk_gate: ChunkGate,
     metrics: Arc<History>,
     rrd: Arc<LongHistory>,
+    latency: Latency,
     access_log: LineLog,
     auth_log: AuthLog,
     audit_log: AuditLog,
@@ -221,6 +226,11 @@ impl Server {
     /// What was measured over days, months and years.
     pub fn rrd(&self) -> &LongHistory {
         &self.rrd
+    }
+
+    /// How long requests took.
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// The log of log-ins.
@@ -560,6 +570,7 @@ fn prepare(
         datastores,
         chunk_gate: ChunkGate::new(cores),
         metrics: Arc::default(),
+        latency: Latency::new()?,
         rrd: Arc::new(LongHistory::open(roots.var_lib().join("rrdb"))),
         roots,
         node,

@@ -433,6 +433,8 @@ pub fn check_acl_path(path: &str) -> Result<(), AclPathError> {
         ["system", rest @ ..] => matches!(
             rest,
             [] | ["certificates" | "disks" | "log" | "notifications" | "status" | "tasks" | "time"]
+                // ours: who may scrape metrics
+                | ["metrics"]
                 | ["services" | "s3-endpoint" | "encryption-keys"]
                 | ["services" | "s3-endpoint" | "encryption-keys", _]
                 | ["network"]

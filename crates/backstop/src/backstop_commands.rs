@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
-use crate::manager_commands::{audit, retention_lock, sessions, token};
+use crate::manager_commands::{audit, metrics, retention_lock, sessions, token};
 use crate::output;
 use crate::prune_simulator_command;
 use crate::server_command;
@@ -27,6 +27,7 @@ Usage: backstop COMMAND
   pxar             work with archives of directories (the commands of pxar)
   calendar         explain a calendar event, as schedules are written
   prune-simulator  show what retention rules would keep
+  metrics          who may scrape metrics for Prometheus
   retention-lock   keep young snapshots from being removed by anybody
   token            API tokens that can only add backups
   sessions         how long people stay logged in
@@ -44,6 +45,7 @@ pub fn program(name: String) -> Program {
         root: Group::new()
             .command("calendar", calendar_command::command())
             .command("prune-simulator", prune_simulator_command::command())
+            .group("metrics", metrics::commands())
             .group("retention-lock", retention_lock::commands())
             .command("server", server_command::command())
             .group("sessions", sessions::commands())

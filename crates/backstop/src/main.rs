@@ -22,6 +22,7 @@ mod pxar_commands;
 mod secret;
 mod server_address;
 mod server_command;
+mod server_log;
 mod server_process;
 mod task_follow;
 mod terminal;

@@ -1,6 +1,5 @@
 //! `backstop server`: runs the server in this process until it is told to end.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,11 +10,10 @@ use backstop_server::privileged_helper::PrivilegedHelper;
 use backstop_server::service_account::ServiceAccount;
 use backstop_server::{Inherited, ServerOptions, listener};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::command::{Arguments, Command, Parameter};
 use crate::server_address::Published;
-use crate::{installation, output};
+use crate::{installation, output, server_log};
 
 /// How long requests and tasks may take to end after a signal.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +37,12 @@ pub fn command() -> Command {
                 })
                 .repeated(),
         )
+        .option(Parameter::choice(
+            "log-format",
+            "How the log is written: lines of text or JSON on standard error, or fields in systemd's journal; without it in the \
+             journal where standard error ends there, and text elsewhere.",
+            server_log::FORMATS,
+        ))
 }
 
 fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -48,13 +52,8 @@ fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         );
     }
     let level = std::env::var("PBS_LOG").unwrap_or_else(|_| "info".to_string());
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // a closed standard error must not end the server
-        .log_internal_errors(false)
-        .try_init();
+    let format = server_log::Format::of(arguments.text("log-format"));
+    let log = server_log::start(format, &level)?;
     let mut options = ServerOptions::new(installation::roots());
     let listen = arguments.list("listen");
     if !listen.is_empty() {
@@ -66,6 +65,8 @@ fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     options.real_ip = real_ip();
     let inherited = give_up_root(&options)?;
+    log.tell_of_floods()
+        .context("unable to start the thread of the log")?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -105,6 +105,8 @@ pub enum JsonFile {
     LdapPasswords,
     /// Up to which time tickets of users are refused. Not a file of stock servers.
     Revocations,
+    /// Who may scrape metrics. Not a file of stock servers.
+    Metrics,
     /// How long sessions last. Not a file of stock servers.
     Sessions,
     /// What is known of remotes beside `remote.cfg`. No secret, and no file of stock servers.
@@ -124,6 +126,7 @@ impl JsonFile {
             Self::AppendOnly => "backstop-append-only.json",
             Self::LdapPasswords => "ldap_passwords.json",
             Self::Revocations => "backstop-revocations.json",
+            Self::Metrics => "backstop-metrics.json",
             Self::Sessions => "backstop-sessions.json",
             Self::Remotes => "backstop-remotes.json",
             Self::Certificate => "backstop-certificate.json",
@@ -141,6 +144,7 @@ impl JsonFile {
             | Self::Revocations
             | Self::Sessions
             | Self::Remotes
+            | Self::Metrics
             | Self::Certificate => FileClass::Config,
         }
     }

@@ -72,6 +72,19 @@ pub(crate) fn memory_value(meminfo: &str, name: &str) -> u64 {
     kibibytes.unwrap_or_default().saturating_mul(1024)
 }
 
+/// Processor time of a process, in clock ticks, of its `/proc/PID/stat`.
+pub(crate) fn process_ticks(stat: &str) -> Option<u64> {
+    // The name of the program is in parentheses and can hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let (user, system) = (fields.next()?, fields.next()?);
+    Some(
+        user.parse::<u64>()
+            .ok()?
+            .saturating_add(system.parse().ok()?),
+    )
+}
+
 /// The load averages of 1, 5 and 15 minutes of `/proc/loadavg`.
 pub(crate) fn load_averages(text: &str) -> Vec<f64> {
     text.split_ascii_whitespace()

@@ -7,23 +7,27 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backstop_types::AuthId;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{HeaderValue, SET_COOKIE, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use jiff::Zoned;
 use serde_json::json;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument as _, Span};
 
 use crate::access::append_only;
 use crate::audit_log::Told;
 use crate::datastores::Interrupted;
+use crate::exposition;
 use crate::http::access_log::Access;
-use crate::http::body::{Body, read_parameters};
+use crate::http::body::{self, Body, read_parameters};
 use crate::http::credentials::{Credentials, EXPIRED_COOKIE};
 use crate::http::envelope::{OutputFormat, plain_error};
 use crate::http::upgrade::Upgrade;
@@ -38,6 +42,9 @@ use super::permission::Permission;
 /// How late a refusal for lack of privileges is answered.
 const FORBIDDEN_DELAY: Duration = Duration::from_millis(500);
 
+/// Numbers the requests of this process in its log.
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
+
 /// Answers one request, whatever happens.
 pub async fn respond(
     server: Arc<Server>,
@@ -45,14 +52,25 @@ pub async fn respond(
     peer: SocketAddr,
 ) -> Response<Body> {
     let begin = Instant::now();
+    let connection = peer;
     let peer = server.client_of(request.headers(), peer);
     let seen = Seen::of(&request);
     let deflated = deflate::accepted(request.headers());
     let mut caller = None;
-    let answer = AssertUnwindSafe(answer(&server, request, peer, &mut caller))
+    let id = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    let answer = AssertUnwindSafe(answer(&server, request, (connection, peer), &mut caller))
         .catch_unwind()
+        .instrument(tracing::error_span!(
+            "request",
+            id,
+            method = seen.method,
+            path = seen.path
+        ))
         .await;
     let outcome = answer.unwrap_or_else(|panic| Outcome::from(panicked(&seen, &*panic)));
+    server
+        .latency()
+        .note(&seen.method, outcome.response.status(), begin.elapsed());
     if let Some(delay) = outcome.delay {
         sleep_until(begin + delay).await;
     }
@@ -163,7 +181,7 @@ impl Outcome {
 async fn answer(
     server: &Arc<Server>,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    (connection, peer): (SocketAddr, SocketAddr),
     caller: &mut Option<AuthId>,
 ) -> Outcome {
     let parts = match path::components(request.uri().path(), request.uri().query()) {
@@ -183,6 +201,12 @@ async fn answer(
                 )));
             }
         },
+        [metrics] if metrics == "metrics" => {
+            return match scrape(server, &request, (connection, peer), caller).await {
+                Ok(response) => Outcome::from(response),
+                Err(err) => Outcome::plain(&err),
+            };
+        }
         _ => {
             return match crate::api::page::serve(request.method(), &parts) {
                 Ok(response) => Outcome::from(response),
@@ -223,6 +247,37 @@ async fn answer(
     }
 }
 
+/// Answers a scrape of Prometheus.
+async fn scrape(
+    server: &Arc<Server>,
+    request: &Request<Incoming>,
+    (connection, peer): (SocketAddr, SocketAddr),
+    caller: &mut Option<AuthId>,
+) -> Result<Response<Body>, ApiError> {
+    if *request.method() != hyper::Method::GET {
+        return Err(ApiError::bad_request("invalid http method for path"));
+    }
+    let (this, headers) = (Arc::clone(server), request.headers().clone());
+    let check = move || exposition::access::check(&this, &headers, connection, peer);
+    *caller = spawn_blocking(check).await?.map_err(|err| {
+        if err.status() == StatusCode::FORBIDDEN {
+            err.after(FORBIDDEN_DELAY)
+        } else {
+            err
+        }
+    })?;
+    let this = Arc::clone(server);
+    let text = spawn_blocking(move || exposition::text(&this)).await?;
+    let text =
+        text.map_err(|err| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, err.to_string()))?;
+    let mut response = Response::new(body::full(text));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(exposition::CONTENT_TYPE),
+    );
+    Ok(response)
+}
+
 /// The path as the text for an unknown one shows it: without empty components.
 fn shown_path(request: &Request<Incoming>, below: &[String]) -> String {
     let format = request
@@ -253,9 +308,7 @@ async fn authenticate(
     };
     let writes = *request.method() != hyper::Method::GET;
     let (server, log) = (Arc::clone(server), server.auth_log().clone());
-    let checked =
-        tokio::task::spawn_blocking(move || server.authenticate(&credentials, peer, writes))
-            .await?;
+    let checked = spawn_blocking(move || server.authenticate(&credentials, peer, writes)).await?;
     match checked {
         Ok(id) => Ok(Some(id)),
         Err(refusal) => {
@@ -297,7 +350,7 @@ async fn is_allowed(
         let granted = |id: &AuthId, path: &str| server.privileges(id, path);
         permission.allows(caller.as_ref(), &parameter, &granted)
     };
-    Ok(tokio::task::spawn_blocking(check).await?)
+    Ok(spawn_blocking(check).await?)
 }
 
 async fn call(
@@ -316,7 +369,7 @@ async fn call(
     {
         let (server, caller) = (Arc::clone(server), caller.clone());
         let check = move || server.access().is_append_only(&caller);
-        if tokio::task::spawn_blocking(check).await? {
+        if spawn_blocking(check).await? {
             return Err(ApiError::forbidden(append_only::REFUSAL).after(FORBIDDEN_DELAY));
         }
     }
@@ -373,6 +426,7 @@ where
     F: FnOnce() -> Result<T, ApiError> + Send + 'static,
 {
     let place = store.and_then(|store| server.datastores().known_place(store));
+    let work = in_span(work);
     let done = match &place {
         // What is unavailable already tells the look-up, after the checks that come before it.
         Some(place) if place.check().is_ok() => place.call(work).await,
@@ -387,6 +441,16 @@ where
         Err(Interrupted::Panicked(panic)) => std::panic::resume_unwind(panic),
         Err(reason) => Err(not_now(&reason)),
     }
+}
+
+/// Work that logs as part of the request that it is done for, on whichever thread.
+fn in_span<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let span = Span::current();
+    move || span.in_scope(work)
+}
+
+fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(in_span(work))
 }
 
 async fn run_anywhere<T, F>(work: F) -> Result<T, Interrupted>

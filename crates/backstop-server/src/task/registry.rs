@@ -1,7 +1,7 @@
 //! Starting tasks, and knowing which ones run.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::datastores::{DatastoreHandle, Place};
 
@@ -80,6 +81,8 @@ struct Inner {
     list: TaskList,
     runtime: Handle,
     running: Mutex<HashMap<u64, TaskContext>>,
+    /// How many tasks of each type ended in which way, since the start.
+    ended: Mutex<BTreeMap<(String, &'static str), u64>>,
     /// Number of running tasks; `None` once no new ones may start.
     count: watch::Sender<usize>,
     closed: watch::Sender<bool>,
@@ -93,6 +96,7 @@ impl TaskRegistry {
             list: TaskList::new(folder),
             runtime,
             running: Mutex::default(),
+            ended: Mutex::default(),
             count: watch::Sender::new(0),
             closed: watch::Sender::new(false),
         };
@@ -144,7 +148,8 @@ impl TaskRegistry {
         self.inner.runtime.spawn(async move {
             let worker = context.clone();
             // Started on its own, so that it goes on when it is not waited for any more: it may have to tidy up.
-            let working = tokio::spawn(async move { work(worker).await });
+            let span = tracing::error_span!("task", upid = %worker.upid());
+            let working = tokio::spawn(async move { work(worker).await }.instrument(span));
             let result = tokio::select! {
                 ended = working => ended.unwrap_or_else(|err| Err(stopped(err))),
                 failure = context.given_up() => Err(failure),
@@ -171,7 +176,8 @@ impl TaskRegistry {
         let started = std::thread::Builder::new()
             .name(format!("task-{}", upid.task_id))
             .spawn(move || {
-                let result = catch_unwind(AssertUnwindSafe(|| work(&worker)));
+                let span = tracing::error_span!("task", upid = %worker.upid());
+                let result = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| work(&worker))));
                 this.end(
                     &worker,
                     result.unwrap_or_else(|panic| Err(panicked(&*panic))),
@@ -252,6 +258,8 @@ impl TaskRegistry {
         if let TaskState::Error(error) = &status {
             tracing::warn!(upid = %context.upid(), %error, "task failed");
         }
+        let kind = (context.upid().worker_type.clone(), status.class());
+        *self.inner.ended.lock().entry(kind).or_default() += 1;
         let idle = {
             let mut running = self.inner.running.lock();
             running.remove(&context.upid().task_id);
@@ -291,6 +299,20 @@ impl TaskRegistry {
                 .is_some_and(|context| context.upid() == upid);
         }
         is_alive(upid.pid, upid.pstart)
+    }
+
+    /// The tasks of this server that run.
+    pub fn running(&self) -> Vec<Upid> {
+        let running = self.inner.running.lock();
+        running
+            .values()
+            .map(|context| context.upid().clone())
+            .collect()
+    }
+
+    /// How many tasks of each type ended with which result (`ok`, `warning`, `error`, `unknown`) since the server started.
+    pub fn ended(&self) -> BTreeMap<(String, &'static str), u64> {
+        self.inner.ended.lock().clone()
     }
 
     /// When and how a task ended, read from its log. Blocking.

@@ -9,6 +9,7 @@ mod encryption_key;
 mod garbage_collection;
 mod jobs;
 mod local_server;
+pub mod metrics;
 mod migrate_config;
 mod namespace;
 mod pull;

@@ -1,0 +1,175 @@
+//! Lines that come again and again: the first ones of a minute are written, the others counted.
+//!
+//! Two lines are the same when they come from the same place and say the same. What is kept back is told at the end of its
+//! minute, with the number; nothing is lost without a word. Memory is bounded: of too many different lines all are written.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{self, Context};
+
+/// How long equal lines belong together.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Equal lines that are written in that time.
+const WRITTEN: u64 = 10;
+/// Different lines that are remembered.
+const REMEMBERED: usize = 1024;
+/// How often it is looked whether a window has ended.
+const LOOK: Duration = Duration::from_secs(10);
+/// The origin of the lines that tell of others.
+const TARGET: &str = "backstop::repeated";
+
+/// What is known of the last lines.
+#[derive(Debug, Default)]
+pub(super) struct Floods {
+    lines: Mutex<HashMap<(&'static str, String), Seen>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    level: Level,
+    begin: Instant,
+    count: u64,
+}
+
+impl Floods {
+    /// Whether a line is to be written.
+    fn pass(&self, place: &'static str, level: Level, text: String, now: Instant) -> bool {
+        let mut lines = self.lines.lock();
+        let is_full = lines.len() >= REMEMBERED;
+        let key = (place, text);
+        if is_full && !lines.contains_key(&key) {
+            return true;
+        }
+        let seen = lines.entry(key).or_insert(Seen {
+            level,
+            begin: now,
+            count: 0,
+        });
+        seen.count += 1;
+        seen.count <= WRITTEN
+    }
+
+    /// What was kept back in windows that have ended: level, text and number.
+    fn ended(&self, now: Instant, window: Duration) -> Vec<(Level, String, u64)> {
+        let mut told = Vec::new();
+        self.lines.lock().retain(|(_, text), seen| {
+            let goes_on = now.saturating_duration_since(seen.begin) < window;
+            if !goes_on && seen.count > WRITTEN {
+                told.push((seen.level, text.clone(), seen.count - WRITTEN));
+            }
+            goes_on
+        });
+        told
+    }
+
+    fn tell_ended(&self, window: Duration) {
+        for (level, text, repeated) in self.ended(Instant::now(), window) {
+            match level {
+                Level::ERROR => tracing::error!(target: TARGET, repeated, "the same again: {text}"),
+                Level::WARN => tracing::warn!(target: TARGET, repeated, "the same again: {text}"),
+                _ => tracing::info!(target: TARGET, repeated, "the same again: {text}"),
+            }
+        }
+    }
+
+    /// Tells all that is kept back.
+    pub(super) fn tell(&self) {
+        self.tell_ended(Duration::ZERO);
+    }
+}
+
+/// Starts the thread that tells what was kept back; it ends with `floods`.
+pub(super) fn watch(floods: &Arc<Floods>) -> io::Result<()> {
+    let floods: Weak<Floods> = Arc::downgrade(floods);
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || {
+            while let Some(floods) = floods.upgrade() {
+                floods.tell_ended(WINDOW);
+                drop(floods);
+                std::thread::sleep(LOOK);
+            }
+        })?;
+    Ok(())
+}
+
+/// Keeps lines back from all other layers.
+pub(super) struct Layer(Arc<Floods>);
+
+impl Layer {
+    pub(super) fn new(floods: Arc<Floods>) -> Self {
+        Self(floods)
+    }
+}
+
+impl<S: Subscriber> layer::Layer<S> for Layer {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if metadata.target() == TARGET {
+            return true;
+        }
+        let mut text = Text::default();
+        event.record(&mut text);
+        self.0
+            .pass(metadata.name(), *metadata.level(), text.0, Instant::now())
+    }
+}
+
+/// The fields of an event as one text, the message first as far as it comes first.
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let space = if self.0.is_empty() { "" } else { " " };
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.0, "{space}{value:?}"),
+            name => write!(self.0, "{space}{name}={value:?}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_first_equal_lines_of_a_minute_pass_and_the_others_are_counted() {
+        let floods = Floods::default();
+        let begin = Instant::now();
+        let pass = |text: &str, at: u64| {
+            let now = begin + Duration::from_secs(at);
+            floods.pass("here", Level::WARN, text.to_owned(), now)
+        };
+        let passed = (0..100).filter(|_| pass("a", 0)).count();
+        assert_eq!(passed, 10);
+        assert!(pass("b", 0));
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert!(floods.ended(at(59), WINDOW).is_empty());
+        assert_eq!(
+            floods.ended(at(60), WINDOW),
+            [(Level::WARN, "a".to_owned(), 90)]
+        );
+        assert!(pass("a", 61), "a new minute");
+        assert!(floods.ended(at(61), WINDOW).is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_nothing_is_kept_back_for_want_of_it() {
+        let floods = Floods::default();
+        let now = Instant::now();
+        for number in 0..10 * REMEMBERED {
+            assert!(floods.pass("here", Level::INFO, number.to_string(), now));
+        }
+        assert_eq!(floods.lines.lock().len(), REMEMBERED);
+    }
+}

@@ -19,6 +19,8 @@ pub struct Authority {
     /// The key of that certificate.
     pub server_key: PathBuf,
     issuer: Arc<Issuer<'static, KeyPair>>,
+    /// What a server shows beside its own certificate.
+    chain: String,
 }
 
 impl Authority {
@@ -29,22 +31,36 @@ impl Authority {
     /// When it cannot be made or written.
     pub fn create(folder: &Path) -> Result<Self> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named("authority of a test");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = of_authority("authority of a test");
         let own = params.self_signed(&key)?.pem();
         let mut authority = Self {
             certificate: folder.join("ca.pem"),
             server_certificate: PathBuf::new(),
             server_key: PathBuf::new(),
             issuer: Arc::new(Issuer::new(params, key)),
+            chain: String::new(),
         };
         std::fs::write(&authority.certificate, own)?;
         let names = ["127.0.0.1", "::1", "localhost"];
         let issued = authority.issue(folder, "server", &names)?;
         (authority.server_certificate, authority.server_key) = issued;
         Ok(authority)
+    }
+
+    /// An authority that this one vouches for, as public ones have them. What it issues comes with its own certificate.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn intermediate(&self) -> Result<Self> {
+        let key = KeyPair::generate()?;
+        let params = of_authority("intermediate authority of a test");
+        let own = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Self {
+            issuer: Arc::new(Issuer::new(params, key)),
+            chain: format!("{own}{}", self.chain),
+            ..self.clone()
+        })
     }
 
     /// Issues a certificate for these names: the files `NAME.pem` and, with its key, `NAME.key` in `folder`.
@@ -62,10 +78,18 @@ impl Authority {
             folder.join(format!("{name}.pem")),
             folder.join(format!("{name}.key")),
         );
-        std::fs::write(&files.0, certificate.pem())?;
+        std::fs::write(&files.0, format!("{}{}", certificate.pem(), self.chain))?;
         std::fs::write(&files.1, key.serialize_pem())?;
         Ok(files)
     }
+}
+
+fn of_authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 /// The name of a certificate. Where it is the issuer's, OpenSSL takes a certificate for one that signed itself.

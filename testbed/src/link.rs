@@ -42,6 +42,12 @@ struct Lane {
     /// When the line is free for the next byte.
     free: parking_lot::Mutex<Instant>,
     carried: AtomicU64,
+    /// The line is cut when so many bytes have come this way.
+    cut_at: AtomicU64,
+    /// This direction stops when so many bytes have come this way.
+    stop_at: AtomicU64,
+    /// Whether it has stopped.
+    stopped: watch::Sender<bool>,
 }
 
 impl Lane {
@@ -50,7 +56,16 @@ impl Lane {
             spec,
             free: parking_lot::Mutex::new(Instant::now()),
             carried: AtomicU64::new(0),
+            cut_at: AtomicU64::new(u64::MAX),
+            stop_at: AtomicU64::new(u64::MAX),
+            stopped: watch::Sender::new(false),
         }
+    }
+
+    /// The count at which `bytes` more will have come.
+    fn after(&self, bytes: u64) -> u64 {
+        let carried = self.carried.load(Ordering::SeqCst);
+        carried.saturating_add(bytes)
     }
 
     /// When the last of `bytes` that wait now is on the line.
@@ -72,12 +87,12 @@ struct Shared {
     down: Lane,
     /// Whether the line is whole.
     whole: watch::Sender<bool>,
-    /// The line is cut when so many bytes have come from the server.
-    cut_at: AtomicU64,
-    /// The line stops when so many bytes have come from the server.
-    stop_at: AtomicU64,
-    /// Whether it has stopped.
-    stopped: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn lanes(&self) -> [&Lane; 2] {
+        [&self.up, &self.down]
+    }
 }
 
 /// A line to one server. Ends when dropped.
@@ -107,9 +122,6 @@ impl Link {
             up: Lane::new(spec),
             down: Lane::new(spec),
             whole: watch::Sender::new(true),
-            cut_at: AtomicU64::new(u64::MAX),
-            stop_at: AtomicU64::new(u64::MAX),
-            stopped: watch::Sender::new(false),
         });
         let own = Arc::clone(&shared);
         runtime.spawn(async move {
@@ -144,10 +156,22 @@ impl Link {
         self.shared.down.carried.load(Ordering::SeqCst)
     }
 
+    /// Bytes that went to the server so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.shared.up.carried.load(Ordering::SeqCst)
+    }
+
     /// Cuts the line when so many more bytes have come from the server.
     pub fn cut_after(&self, bytes: u64) {
-        let at = self.carried().saturating_add(bytes);
-        self.shared.cut_at.store(at, Ordering::SeqCst);
+        let lane = &self.shared.down;
+        lane.cut_at.store(lane.after(bytes), Ordering::SeqCst);
+    }
+
+    /// Cuts the line when so many more bytes have gone to the server.
+    pub fn cut_after_sent(&self, bytes: u64) {
+        let lane = &self.shared.up;
+        lane.cut_at.store(lane.after(bytes), Ordering::SeqCst);
     }
 
     /// Whether the line has been cut.
@@ -163,26 +187,40 @@ impl Link {
 
     /// Lets new connections through again, and everything on them.
     pub fn mend(&self) {
-        self.shared.cut_at.store(u64::MAX, Ordering::SeqCst);
+        for lane in self.shared.lanes() {
+            lane.cut_at.store(u64::MAX, Ordering::SeqCst);
+        }
         self.shared.whole.send_replace(true);
         self.go_on();
     }
 
-    /// Stops the line when so many more bytes have come from the server.
+    /// Stops what comes from the server when so many more bytes have come.
     pub fn stop_after(&self, bytes: u64) {
-        let at = self.carried().saturating_add(bytes);
-        self.shared.stop_at.store(at, Ordering::SeqCst);
+        let lane = &self.shared.down;
+        lane.stop_at.store(lane.after(bytes), Ordering::SeqCst);
     }
 
-    /// Waits until it has stopped.
+    /// Stops what goes to the server when so many more bytes have gone.
+    pub fn stop_after_sent(&self, bytes: u64) {
+        let lane = &self.shared.up;
+        lane.stop_at.store(lane.after(bytes), Ordering::SeqCst);
+    }
+
+    /// Waits until one direction has stopped.
     ///
     /// # Errors
     ///
     /// When it has not within two minutes.
     pub fn wait_until_stopped(&self) -> Result<()> {
-        let mut stopped = self.shared.stopped.subscribe();
+        let [mut up, mut down] = self.shared.lanes().map(|lane| lane.stopped.subscribe());
         self.runtime.block_on(async {
-            tokio::time::timeout(LIMIT, stopped.wait_for(|stopped| *stopped))
+            let stopped = async {
+                tokio::select! {
+                    stopped = up.wait_for(|stopped| *stopped) => stopped.map(drop),
+                    stopped = down.wait_for(|stopped| *stopped) => stopped.map(drop),
+                }
+            };
+            tokio::time::timeout(LIMIT, stopped)
                 .await
                 .context("the line carries too little to stop")??;
             Ok(())
@@ -191,8 +229,10 @@ impl Link {
 
     /// Ends the stop.
     pub fn go_on(&self) {
-        self.shared.stop_at.store(u64::MAX, Ordering::SeqCst);
-        self.shared.stopped.send_replace(false);
+        for lane in self.shared.lanes() {
+            lane.stop_at.store(u64::MAX, Ordering::SeqCst);
+            lane.stopped.send_replace(false);
+        }
     }
 }
 
@@ -274,10 +314,7 @@ async fn deliver(
     to: &mut OwnedWriteHalf,
     mut piece: &[u8],
 ) -> io::Result<()> {
-    if !std::ptr::eq(lane, &raw const shared.down) {
-        return to.write_all(piece).await;
-    }
-    let mut stopped = shared.stopped.subscribe();
+    let mut stopped = lane.stopped.subscribe();
     while !piece.is_empty() {
         // Whoever comes to a line that is stopped waits, too.
         let _ = stopped.wait_for(|stopped| !stopped).await;
@@ -287,13 +324,13 @@ async fn deliver(
             let room = room.saturating_sub(carried.load(Ordering::SeqCst));
             usize::try_from(room).unwrap_or(usize::MAX)
         };
-        let (cut, stop) = (room(&shared.cut_at), room(&shared.stop_at));
+        let (cut, stop) = (room(&lane.cut_at), room(&lane.stop_at));
         if cut == 0 {
             shared.whole.send_replace(false);
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if stop == 0 {
-            shared.stopped.send_replace(true);
+            lane.stopped.send_replace(true);
             continue;
         }
         let (now, later) = piece
@@ -385,5 +422,28 @@ mod tests {
         assert_eq!(&part, b"hel");
         link.go_on();
         assert_eq!(round(&mut stream, b" you").unwrap(), b"lo you");
+    }
+
+    #[test]
+    fn what_goes_to_the_server_is_counted_stopped_and_cut_by_itself() {
+        let link = Link::start(echo(), LinkSpec::default()).unwrap();
+        link.stop_after_sent(3);
+        let mut stream = TcpStream::connect(link.address()).unwrap();
+        stream.write_all(b"hello").unwrap();
+        link.wait_until_stopped().unwrap();
+        let mut part = [0; 3];
+        stream.read_exact(&mut part).unwrap();
+        assert_eq!((&part, link.sent()), (b"hel", 3));
+        link.go_on();
+        assert_eq!(round(&mut stream, b" you").unwrap(), b"lo you");
+        link.cut_after_sent(4);
+        let mut stream = TcpStream::connect(link.address()).unwrap();
+        let _ = stream.write_all(b"hello");
+        // The server gets four bytes; how many of them come back before the end is open.
+        let mut back = Vec::new();
+        let _ = stream.read_to_end(&mut back);
+        assert!(b"hell".starts_with(&back), "{back:?}");
+        assert!(link.is_cut());
+        assert_eq!(link.sent(), 13);
     }
 }

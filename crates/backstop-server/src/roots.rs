@@ -73,6 +73,21 @@ impl Roots {
         self.run().join("locks")
     }
 
+    /// Creates the folder of the state files of jobs, and what it lies in, if that is missing; returns what was created, parents
+    /// first. Each belongs to the owner of the directory that it is in.
+    ///
+    /// # Errors
+    /// The first directory that cannot be created, named in the error.
+    pub fn create_job_states(&self) -> io::Result<Vec<PathBuf>> {
+        let folders = [self.var_lib(), self.job_states()];
+        let missing = folders.into_iter().filter(|path| !path.is_dir());
+        let missing: Vec<PathBuf> = missing.collect();
+        for path in &missing {
+            ownership::create_dir_all(path, 0o755).map_err(|err| named(path, &err))?;
+        }
+        Ok(missing)
+    }
+
     /// Creates what is missing, with the modes that a stock server uses, each for the owner of the directory that it is in.
     ///
     /// # Errors

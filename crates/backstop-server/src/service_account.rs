@@ -153,6 +153,25 @@ pub fn create_installation(roots: &Roots) -> io::Result<()> {
     }
 }
 
+/// Makes the folder of the state files of jobs where an installation has lost it. Root gives it to the account that the server
+/// runs as.
+///
+/// # Errors
+/// When that cannot be done.
+pub fn create_job_states(roots: &Roots) -> io::Result<()> {
+    let made = roots.create_job_states()?;
+    if made.is_empty() || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let account = ServiceAccount::of_installation(roots)?;
+    for path in made {
+        let (user, group) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+        rustix::fs::chown(&path, Some(user), Some(group))
+            .map_err(|err| named(&path, &err.into()))?;
+    }
+    Ok(())
+}
+
 /// Makes the directory of a datastore before root makes the datastore, so that it belongs to the account that the server runs as.
 /// Does nothing for anybody but root, and nothing where the server runs as root; what cannot be made is left to the datastore.
 pub fn make_directory(roots: &Roots, path: &Path) {

@@ -615,3 +615,40 @@ fn each_command_that_changes_the_configuration_leaves_one_line_in_the_audit_log(
     .mode();
     assert_eq!(mode & 0o777, 0o640);
 }
+
+#[test]
+fn a_datastore_is_made_where_the_folder_of_job_states_is_missing() {
+    use std::os::unix::fs::MetadataExt as _;
+    let installation = Installation::with_stock_configuration();
+    let etc = std::fs::metadata(installation.etc()).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // As on a stock installation, where the server is not root.
+        let (user, group) = (rustix::fs::Uid::from_raw(34), rustix::fs::Gid::from_raw(34));
+        rustix::fs::chown(installation.etc(), Some(user), Some(group)).unwrap();
+    } else {
+        println!("skipped in part: ownership needs root");
+    }
+    let owner = std::fs::metadata(installation.etc()).unwrap();
+    let folder = installation
+        .0
+        .path()
+        .join("var/lib/proxmox-backup/jobstates");
+    assert!(!folder.exists());
+    let store = installation.0.path().join("fresh");
+    let said = installation.ok(&["datastore", "create", "fresh", store.to_str().unwrap()]);
+    assert!(said.contains("TASK OK"), "{said}");
+    let state = folder.join("garbage_collection-fresh.json");
+    for path in [folder.parent().unwrap(), &folder, &state] {
+        let found = std::fs::metadata(path).unwrap();
+        assert_eq!(
+            (found.uid(), found.gid()),
+            (owner.uid(), owner.gid()),
+            "{path:?}"
+        );
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        assert_eq!(found.permissions().mode() & 0o777, mode, "{path:?}");
+    }
+    // Nothing else changed hands.
+    let user = std::fs::metadata(installation.etc().join("user.cfg")).unwrap();
+    assert_eq!(user.uid(), etc.uid());
+}

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use testbed::authority::Authority;
 use testbed::server::{ServerProcess, succeeded};
 use testbed::stock::{PASSWORD, StockServer};
 use testbed::tree;
@@ -22,15 +23,67 @@ struct World {
     disk: tempfile::TempDir,
 }
 
+/// A login to the stock server, whose interface is asked with `curl`.
+struct StockApi {
+    cookie: String,
+    csrf: String,
+}
+
+const CUSTOM: &str = "nodes/localhost/certificates/custom";
+const STOCK_API: &str = "https://127.0.0.1:8007/api2/json";
+
+impl StockApi {
+    /// `None` (and a line that says so) where there is no `curl`.
+    fn log_in(world: &World) -> Option<Self> {
+        let password = format!("password={PASSWORD}");
+        let login = format!("{STOCK_API}/access/ticket");
+        let form = ["--data", "username=admin@pbs", "--data", &password, &login];
+        let Some(login) = Self::curl(world, &form) else {
+            println!("skipped: curl is not installed");
+            return None;
+        };
+        let login: serde_json::Value = serde_json::from_str(&login).unwrap();
+        let of = |key: &str| login["data"][key].as_str().unwrap().to_owned();
+        Some(Self {
+            cookie: format!("PBSAuthCookie={}", of("ticket").replace('%', "%25")),
+            csrf: format!("CSRFPreventionToken: {}", of("CSRFPreventionToken")),
+        })
+    }
+
+    fn curl(world: &World, arguments: &[&str]) -> Option<String> {
+        let mut command = world.stock.command(Path::new("curl"));
+        command.args(["--silent", "--show-error", "--fail", "--insecure"]);
+        match command.args(arguments).output() {
+            Ok(output) if output.status.code() != Some(127) => Some(succeeded(&output).unwrap()),
+            _ => None,
+        }
+    }
+
+    fn call(&self, world: &World, method: &str, path: &str, data: &[String]) -> String {
+        let url = format!("{STOCK_API}/{path}");
+        let mut arguments = vec!["--request", method, "--cookie", &self.cookie];
+        arguments.extend(["--header", &self.csrf]);
+        for item in data {
+            arguments.extend(["--data-urlencode", item]);
+        }
+        arguments.push(&url);
+        Self::curl(world, &arguments).unwrap()
+    }
+}
+
 impl World {
     fn new() -> Option<Self> {
-        let scratch = testbed::scratch::directory().unwrap();
+        Self::in_directory(testbed::scratch::directory().unwrap(), "")
+    }
+
+    /// Ours runs with these variables.
+    fn in_directory(scratch: tempfile::TempDir, variables: &str) -> Option<Self> {
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let stock = StockServer::start(&scratch.path().join("stock/store1")).unwrap()?;
         // In the namespaces of the stock server, whose ports nobody else reaches.
         let program = scratch.path().join("backstop");
         let script = format!(
-            "#!/bin/sh\nexec nsenter --target {} --mount --net {} \"$@\"\n",
+            "#!/bin/sh\nexec env {variables} nsenter --target {} --mount --net {} \"$@\"\n",
             stock.pid(),
             env!("CARGO_BIN_EXE_backstop")
         );
@@ -50,6 +103,14 @@ impl World {
             "source" => self.disk.path().join(name),
             _ => self.scratch.path().join(name),
         }
+    }
+
+    /// The fingerprint of the certificate of the stock server.
+    fn shown(&self) -> String {
+        let info = self.stock("proxmox-backup-manager", &["cert", "info"]);
+        let mut lines = info.lines();
+        let found = lines.find_map(|line| line.strip_prefix("Fingerprint (sha256): "));
+        found.unwrap().to_owned()
     }
 
     fn stock(&self, program: &str, arguments: &[&str]) -> String {
@@ -488,44 +549,12 @@ fn a_stock_source_with_another_certificate_gets_no_password_until_it_is_accepted
     ours(&pull);
 
     // A stock server replaces its certificate at once, and signs nothing.
-    let curl = |arguments: &[&str]| {
-        let mut command = world.stock.command(Path::new("curl"));
-        command.args(["--silent", "--show-error", "--fail", "--insecure"]);
-        let output = match command.args(arguments).output() {
-            Ok(output) if output.status.code() != Some(127) => output,
-            _ => return None,
-        };
-        Some(succeeded(&output).unwrap())
-    };
-    let api = "https://127.0.0.1:8007/api2/json";
-    let login = format!("{api}/access/ticket");
-    let password = format!("password={PASSWORD}");
-    let form = ["--data", "username=admin@pbs", "--data", &password, &login];
-    let Some(login) = curl(&form) else {
-        println!("skipped: curl is not installed");
+    let Some(stock) = StockApi::log_in(&world) else {
         return;
     };
-    let login: serde_json::Value = serde_json::from_str(&login).unwrap();
-    let of = |key: &str| login["data"][key].as_str().unwrap().to_owned();
-    let cookie = format!("PBSAuthCookie={}", of("ticket").replace('%', "%25"));
-    let csrf = format!("CSRFPreventionToken: {}", of("CSRFPreventionToken"));
-    let custom = format!("{api}/nodes/localhost/certificates/custom");
-    let renew = [
-        "--request",
-        "DELETE",
-        "--cookie",
-        &cookie,
-        "--header",
-        &csrf,
-    ];
-    curl(&[&renew[..], &[&custom]].concat()).unwrap();
-    let info = world.stock("proxmox-backup-manager", &["cert", "info"]);
-    let print = "Fingerprint (sha256): ";
-    let renewed = info
-        .lines()
-        .find_map(|line| line.strip_prefix(print))
-        .unwrap();
-    assert_ne!(renewed, world.stock.fingerprint);
+    stock.call(&world, "DELETE", CUSTOM, &[]);
+    let renewed = &world.shown();
+    assert_ne!(*renewed, world.stock.fingerprint);
 
     let output = world.ours.run("manager", &pull).unwrap();
     assert!(!output.status.success());
@@ -548,4 +577,78 @@ fn a_stock_source_with_another_certificate_gets_no_password_until_it_is_accepted
     ours(&pull);
     let config = world.path("ours/etc/proxmox-backup/remote.cfg");
     assert!(fs::read_to_string(config).unwrap().contains(renewed));
+}
+
+#[test]
+fn a_stock_source_addressed_by_ip_is_known_by_name_and_authority_and_renews_without_anybodys_help()
+{
+    const NAME: &str = "backup.example.test";
+    let scratch = testbed::scratch::directory().unwrap();
+    // As with public authorities: a root that we know, and an intermediate that only the server shows.
+    let root = Authority::create(scratch.path()).unwrap();
+    let authority = root.intermediate().unwrap();
+    let trusted = format!("SSL_CERT_FILE={}", root.certificate.display());
+    let Some(mut world) = World::in_directory(scratch, &trusted) else {
+        return;
+    };
+    let Some(stock) = StockApi::log_in(&world) else {
+        return;
+    };
+    let sources = world.sources();
+    let backup = |world: &World, time: &str| {
+        let options = ["--backup-id", "x", "--backup-time", time];
+        world.stock("proxmox-backup-client", &words(&sources, &options));
+    };
+    let renew = |world: &mut World, file: &str, name: &str| {
+        let former = world.shown();
+        let issued = authority
+            .issue(world.scratch.path(), file, &[name])
+            .unwrap();
+        let data = [
+            format!("certificates@{}", text(&issued.0)),
+            format!("key@{}", text(&issued.1)),
+            "force=1".to_owned(),
+        ];
+        stock.call(world, "POST", CUSTOM, &data);
+        world.stock.fingerprint = world.shown();
+        assert_ne!(world.stock.fingerprint, former);
+    };
+    backup(&world, "1700000001");
+    renew(&mut world, "first", NAME);
+    let remote = ["remote", "create", "stock", "--host", "127.0.0.1"];
+    let account = ["--auth-id", "admin@pbs", "--password", PASSWORD];
+    let name = ["--tls-server-name", NAME];
+    let ours = |world: &World, arguments: &[&str]| world.ours.ok("manager", arguments).unwrap();
+    ours(&world, &[&remote[..], &account, &name].concat());
+    let pull = ["pull", "stock", "store1", "store1"];
+    let log = ours(&world, &pull);
+    assert!(log.contains("2023-11-14T22:13:21Z: sync done"), "{log}");
+    let config = world.path("ours/etc/proxmox-backup/remote.cfg");
+    let config = || fs::read_to_string(&config).unwrap();
+    let before = config();
+    assert!(
+        !before.contains("fingerprint") && !before.contains(NAME),
+        "{before}"
+    );
+
+    // Renewed between two runs: nothing has to be done, in either direction.
+    renew(&mut world, "second", NAME);
+    backup(&world, "1700000002");
+    let log = ours(&world, &pull);
+    assert!(log.contains("2023-11-14T22:13:22Z: sync done"), "{log}");
+    ours(
+        &world,
+        &["push", "store1", "stock", "store1", "--remote-ns", "back"],
+    );
+    assert_eq!(config(), before);
+    let check = ours(&world, &["remote", "check", "stock"]);
+    assert!(check.contains(NAME), "{check}");
+
+    // A server that has a certificate for another name gets no password.
+    renew(&mut world, "third", "other.example.test");
+    let output = world.ours.run("manager", &pull).unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("certificate not valid for name"), "{said}");
 }

@@ -10,6 +10,7 @@ use backstop_format::{Digest, Fingerprint};
 use backstop_outgoing::dial::connect_tcp;
 use backstop_types::record::CertificateStatus;
 use jiff::Timestamp;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -35,8 +36,35 @@ pub(crate) struct Dialer {
     accepted: parking_lot::Mutex<Option<Fingerprint>>,
     /// Whether every certificate that was shown was the pinned one.
     only_pinned: AtomicBool,
+    /// The settings of the last connection, for the next one with the same trust: what it remembers of a handshake spares the
+    /// next one the signature of the server and the look at its certificate.
+    settings: parking_lot::Mutex<Option<Arc<TlsSettings>>>,
     /// Only one question at a time, to the user or to the server about its chain.
     asking: tokio::sync::Mutex<()>,
+}
+
+/// Settings of connections that trust the same.
+struct TlsSettings {
+    pin: Option<Fingerprint>,
+    use_authorities: bool,
+    judge: Arc<PinOrAuthorities>,
+    config: Arc<ClientConfig>,
+}
+
+impl TlsSettings {
+    fn new(
+        pin: Option<Fingerprint>,
+        use_authorities: bool,
+    ) -> std::result::Result<Self, rustls::Error> {
+        let judge = Arc::new(PinOrAuthorities::new(pin, use_authorities));
+        let config = certificate_verifier::client_config(Arc::clone(&judge))?;
+        Ok(Self {
+            pin,
+            use_authorities,
+            judge,
+            config: Arc::new(config),
+        })
+    }
 }
 
 impl Dialer {
@@ -45,6 +73,7 @@ impl Dialer {
             options,
             accepted: parking_lot::Mutex::new(None),
             only_pinned: AtomicBool::new(true),
+            settings: parking_lot::Mutex::new(None),
             asking: tokio::sync::Mutex::new(()),
         }
     }
@@ -211,6 +240,23 @@ impl Dialer {
         Ok(stream)
     }
 
+    /// The settings of a connection that trusts this much. A handshake is only remembered for connections that trust the same.
+    fn settings(
+        &self,
+        pin: Option<Fingerprint>,
+        use_authorities: bool,
+    ) -> std::result::Result<Arc<TlsSettings>, rustls::Error> {
+        let mut last = self.settings.lock();
+        if let Some(settings) = &*last
+            && (settings.pin, settings.use_authorities) == (pin, use_authorities)
+        {
+            return Ok(Arc::clone(settings));
+        }
+        let settings = Arc::new(TlsSettings::new(pin, use_authorities)?);
+        *last = Some(Arc::clone(&settings));
+        Ok(settings)
+    }
+
     async fn tls(
         &self,
         tcp: TcpStream,
@@ -222,14 +268,14 @@ impl Dialer {
             server: server.clone(),
             reason,
         };
-        let judge = Arc::new(PinOrAuthorities::new(pin, use_authorities));
-        let config = certificate_verifier::client_config(Arc::clone(&judge))
+        let settings = self
+            .settings(pin, use_authorities)
             .map_err(|error| failed(error.to_string()))?;
         let name = self.options.server_name.as_deref();
         let name = name.unwrap_or_else(|| self.options.bare_host());
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| failed(format!("'{name}' is not a valid host name")))?;
-        let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        let handshake = TlsConnector::from(Arc::clone(&settings.config)).connect(name, tcp);
         let result = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| {
@@ -240,7 +286,7 @@ impl Dialer {
                 stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
                 Ok(stream)
             }
-            Err(error) => Err(match judge.take_refusal() {
+            Err(error) => Err(match settings.judge.refusal_behind(&error) {
                 Some(refusal) => ClientError::Untrusted(Box::new(UntrustedCertificate {
                     server: server.clone(),
                     presented: refusal.presented,

@@ -153,7 +153,10 @@ pub(crate) struct Refusal {
     pub authority_error: String,
 }
 
-/// Judges one handshake by authorities and pin, and remembers why it refused.
+/// What a handshake fails with when the certificate is refused.
+const REFUSED: &str = "certificate not trusted";
+
+/// Judges handshakes by authorities and pin, and remembers why it refused last.
 #[derive(Debug)]
 pub(crate) struct PinOrAuthorities {
     use_authorities: bool,
@@ -170,9 +173,11 @@ impl PinOrAuthorities {
         }
     }
 
-    /// Why the last handshake was refused, if it was the certificate.
-    pub fn take_refusal(&self) -> Option<Refusal> {
-        self.refusal.lock().take()
+    /// Why this judge has refused, if that is what a handshake failed with.
+    pub fn refusal_behind(&self, error: &std::io::Error) -> Option<Refusal> {
+        let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        let is_refusal = matches!(inner, rustls::Error::General(text) if text == REFUSED);
+        is_refusal.then(|| self.refusal.lock().clone()).flatten()
     }
 }
 
@@ -203,6 +208,6 @@ impl CertificateJudge for PinOrAuthorities {
             presented,
             authority_error,
         });
-        Err(rustls::Error::General("certificate not trusted".to_owned()))
+        Err(rustls::Error::General(REFUSED.to_owned()))
     }
 }

@@ -80,10 +80,50 @@ impl SyncOptions {
     }
 }
 
+/// A realm as it was when its sync was begun.
+#[derive(Debug, Clone)]
+struct Realm {
+    id: String,
+    ty: &'static str,
+    /// What tells whose directory is read, and how.
+    settings: Map<String, Value>,
+}
+
+impl Realm {
+    fn new(id: &str, ty: &'static str, properties: &Map<String, Value>) -> Self {
+        let mut settings = properties.clone();
+        settings.retain(|key, _| !["comment", "default"].contains(&key.as_str()));
+        let id = id.to_owned();
+        Self { id, ty, settings }
+    }
+
+    /// Refuses to go on for a realm that was removed or is another one now: its users would be made for nobody, or be those of
+    /// somebody else's directory.
+    fn check(&self, config: &ConfigStore) -> Result<(), EditError> {
+        let domains = config.sections(SectionFile::Domains)?;
+        let now = domains.data.get_typed(self.ty, &self.id);
+        let now = now.map(|section| Self::new(&self.id, self.ty, &section.properties).settings);
+        let what = match now {
+            Some(settings) if settings == self.settings => return Ok(()),
+            Some(_) => "changed",
+            None => "removed",
+        };
+        Err(EditError::Conflict(format!(
+            "the realm '{}' was {what} while its directory was read; no user was changed{}",
+            self.id,
+            if what == "changed" {
+                ", sync it again"
+            } else {
+                ""
+            }
+        )))
+    }
+}
+
 /// A sync that can begin.
 #[derive(Debug)]
 pub struct RealmSync {
-    realm: String,
+    realm: Realm,
     settings: DirectorySettings,
     search: UserSearch,
     options: SyncOptions,
@@ -114,7 +154,7 @@ impl RealmSync {
         })?;
         let refused = |err: directory::DirectoryError| EditError::Conflict(err.to_string());
         Ok(Self {
-            realm: realm.to_owned(),
+            realm: Realm::new(realm, kind.section(), &section.properties),
             settings: DirectorySettings::of_section(config, realm, section).map_err(refused)?,
             search: UserSearch::new(kind, &section.properties).map_err(refused)?,
             options: SyncOptions::new(&section.properties, remove_vanished, enable_new, dry_run)?,
@@ -126,7 +166,7 @@ impl RealmSync {
     /// # Errors
     /// When the directory cannot be read, nothing at all is in it, or files cannot be written.
     pub async fn run(self, config: Arc<ConfigStore>, task: TaskContext) -> Result<(), TaskFailure> {
-        task.log(format!("starting realm sync for {}", self.realm));
+        task.log(format!("starting realm sync for {}", self.realm.id));
         if self.options.dry_run {
             task.log("this is a DRY RUN - changes will not be persisted");
         }
@@ -157,17 +197,23 @@ impl Log for TaskContext {
     }
 }
 
+/// Changes the users, if the realm is still what it was. Nobody removes or changes it meanwhile.
 fn apply(
     config: &ConfigStore,
-    realm: &str,
+    realm: &Realm,
     found: &[DirectoryUser],
     options: SyncOptions,
     log: &impl Log,
 ) -> Result<(), TaskFailure> {
-    let change = |users: &mut SectionConfig| update(config, realm, found, options, log, users);
+    let change = |users: &mut SectionConfig| {
+        realm.check(config)?;
+        update(config, &realm.id, found, options, log, users)
+    };
     let result = if options.dry_run {
         change(&mut config.sections(SectionFile::User)?.data.clone())
     } else {
+        // Always before the lock of the users.
+        let _realms = config.lock(SectionFile::Domains)?;
         config.edit_sections(SectionFile::User, None, change)
     };
     let counts = result.map_err(|err| TaskFailure::new(err.to_string()))?;

@@ -8,6 +8,7 @@ use backstop_types::schema::Property;
 
 use super::pull::{check, settings, start};
 use crate::http::{ApiError, Reply};
+use crate::router::schema::BOOLEAN;
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
 
 static PARAMS: LazyLock<Vec<Property>> = LazyLock::new(|| {
@@ -18,7 +19,8 @@ static PARAMS: LazyLock<Vec<Property>> = LazyLock::new(|| {
         _ => property,
     });
     let key = Property::optional("encryption-key", &value::CONFIG_ID);
-    let mut all: Vec<Property> = settings.chain([key]).collect();
+    let dry_run = Property::optional("dry-run", &BOOLEAN);
+    let mut all: Vec<Property> = settings.chain([key, dry_run]).collect();
     // Complaints come in this order.
     all.sort_by_key(|property| property.name);
     all
@@ -29,7 +31,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![Endpoint {
         method: Method::Post,
         path: "/push",
-        about: "Pushes snapshots of a datastore of this server to a remote.",
+        about: "Pushes snapshots of a datastore of this server to a remote, or tells what it would push.",
         params: PARAMS.as_slice(),
         // Depends on source and target: the handler checks.
         permission: Permission::Anybody,

@@ -91,7 +91,13 @@ pub fn start(
     caller: &AuthId,
     schedule: Option<&str>,
 ) -> Result<Upid, StartError> {
-    let run = Run::prepare(server, job)?;
+    let run = match Run::prepare(server, job) {
+        // What nobody asked for just now must not fail without a trace.
+        Err(StartError::Unable(reason)) if schedule.is_some() && job.kind == JobKind::Sync => {
+            return start_failing(server, job, caller, reason);
+        }
+        prepared => prepared?,
+    };
     let lock = lock(server, job)?;
     let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
@@ -106,6 +112,23 @@ pub fn start(
             tasks.spawn_thread(spec, move |task| run.run(&own, schedule.as_deref(), task))?
         }
     };
+    note_start(server, job, &upid, lock);
+    Ok(upid)
+}
+
+/// Starts a run of a sync that cannot begin, so that it shows as one that failed.
+fn start_failing(
+    server: &Arc<Server>,
+    job: &JobId,
+    caller: &AuthId,
+    reason: String,
+) -> Result<Upid, StartError> {
+    let config = jobs::sync_job(server.config(), &job.id)?;
+    let config = config.ok_or_else(|| StartError::Unable(reason.clone()))?;
+    let lock = lock(server, job)?;
+    let spec = TaskSpec::new(job.kind.as_str(), config.worker_id(&job.id), caller);
+    let fail = move |_: &TaskContext| Err(TaskFailure::new(reason));
+    let upid = server.tasks().spawn_thread(spec, fail)?;
     note_start(server, job, &upid, lock);
     Ok(upid)
 }

@@ -1,5 +1,7 @@
 //! What lists of jobs show of their runs.
 
+use std::path::Path;
+
 use backstop_calendar::CalendarEvent;
 use backstop_types::Upid;
 use jiff::Timestamp;
@@ -10,6 +12,7 @@ use super::scheduler::LastRun;
 use super::state::JobResult;
 use super::{JobId, JobState, JobStateError, JobStates, ShownHistory};
 use crate::server::Server;
+use crate::task::{is_alive, read_status};
 
 /// The last run of a job and the next one. Times are seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -43,18 +46,20 @@ impl JobStatus {
         Self::new(server.job_states(), job, schedule, state, now)
     }
 
-    /// The same by the files alone, for who is not the server: a run whose process died may still show as one that runs.
-    /// Blocking.
+    /// The same for who is not the server; `tasks` is the folder with the logs of tasks. Blocking.
     ///
     /// # Errors
     /// When its state file cannot be read.
     pub fn by_files(
         states: &JobStates,
+        tasks: &Path,
         job: &JobId,
         schedule: Option<&str>,
     ) -> Result<Self, JobStateError> {
         let now = Timestamp::now().as_second();
-        let state = states.load(job, now)?;
+        let state = ended_unless(states.load(job, now)?, tasks, |upid| {
+            is_alive(upid.pid, upid.pstart)
+        });
         Self::new(states, job, schedule, state, now)
     }
 
@@ -91,18 +96,25 @@ impl JobStatus {
     }
 }
 
-/// The state of a job; a run whose process died has ended, and its log says how.
+/// The state of a job as it is now.
 fn current(server: &Server, job: &JobId, now: i64) -> Result<JobState, JobStateError> {
-    match server.job_states().load(job, now)? {
-        JobState::Started { upid } if !server.tasks().is_running(&upid) => {
-            let (endtime, state) = server.tasks().status(&upid);
-            Ok(JobState::Finished {
+    let (state, tasks) = (server.job_states().load(job, now)?, server.tasks());
+    let folder = server.roots().task_logs();
+    Ok(ended_unless(state, &folder, |upid| tasks.is_running(upid)))
+}
+
+/// A run that was begun and does not run any more has ended, and its log in the folder `tasks` says how.
+fn ended_unless(state: JobState, tasks: &Path, is_running: impl Fn(&Upid) -> bool) -> JobState {
+    match state {
+        JobState::Started { upid } if !is_running(&upid) => {
+            let (endtime, state) = read_status(tasks, &upid);
+            JobState::Finished {
                 upid,
                 state: JobResult::new(endtime, state),
                 updated: None,
-            })
+            }
         }
-        state => Ok(state),
+        state => state,
     }
 }
 

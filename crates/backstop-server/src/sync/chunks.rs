@@ -14,13 +14,11 @@ use tokio::sync::OnceCell;
 
 use super::error::{Result, SyncError};
 use super::fetched::Record;
+use super::in_flight::CHUNKS_AT_ONCE;
 use super::place::Place;
 use super::pull::Run;
 use super::report::Moved;
 use super::source::OpenSnapshot;
-
-/// How many chunks of an index are worked on at once; how many bytes of them are on their way is bounded for the whole run.
-pub(super) const AT_ONCE: usize = 64;
 
 /// What counts for the chunks of a group.
 pub(super) struct GroupChunks {
@@ -108,7 +106,7 @@ pub(super) async fn pull_chunks(
             })?;
             fetch.pull(span).await
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CHUNKS_AT_ONCE)
         .try_fold(Moved::default(), |sum, bytes| async move {
             Ok(Moved {
                 chunks: sum.chunks + u64::from(bytes.is_some()),

@@ -16,8 +16,9 @@ use backstop_types::ArchiveName;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 
-use super::chunks::{AT_ONCE, fetch};
+use super::chunks::fetch;
 use super::error::{Result, SyncError};
+use super::in_flight::CHUNKS_AT_ONCE;
 use super::pull::Run;
 use super::report::Moved;
 use super::source::OpenSnapshot;
@@ -68,7 +69,7 @@ pub(super) async fn decrypt_index(
         Ok::<_, SyncError>((span, name, bytes))
     });
     let decrypted: Vec<(ChunkSpan, Digest, Option<u64>)> =
-        chunks.buffered(AT_ONCE).try_collect().await?;
+        chunks.buffered(CHUNKS_AT_ONCE).try_collect().await?;
     let moved = Moved {
         chunks: decrypted
             .iter()

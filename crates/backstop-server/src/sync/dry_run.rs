@@ -130,13 +130,7 @@ async fn tell_group(
     }
     let log = |text: String| run.task.log(format!("[{group}]: {text}"));
     let plan = run.rules.plan(listed, &here.present);
-    for (times, reason) in [
-        (
-            &plan.old,
-            "older than the newest snapshot present on sync target",
-        ),
-        (&plan.beyond, "due to transfer-last"),
-    ] {
+    for (times, reason) in plan.left_out() {
         if let Some(text) = skipped(times, reason) {
             log(text);
         }

@@ -27,9 +27,9 @@ use super::snapshot::{self, Outcome};
 use super::source::Listed;
 
 /// How long to wait for a group that something else works on.
-const GROUP_WAIT: Duration = Duration::from_secs(60);
+pub(super) const GROUP_WAIT: Duration = Duration::from_secs(60);
 /// Pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 /// A group that is being pulled.
 pub(super) struct GroupPull<'a> {
@@ -128,13 +128,7 @@ impl<'a> GroupPull<'a> {
             self.log(format!("skipping snapshot {snapshot} - in-progress backup"));
         }
         let group = self.group;
-        for (times, reason) in [
-            (
-                &plan.old,
-                "older than the newest snapshot present on sync target",
-            ),
-            (&plan.beyond, "due to transfer-last"),
-        ] {
+        for (times, reason) in plan.left_out() {
             if let Some(text) = skipped(times, reason) {
                 self.log(format!("{group}: {text}"));
             }

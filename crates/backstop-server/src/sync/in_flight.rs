@@ -1,8 +1,9 @@
-//! How much may be on its way from the source at once: as much as the line needs to be full, and no more.
+//! How much may be on its way between two servers at once: as much as the line needs to be full, and no more.
 //!
 //! What is on its way lies in memory, and is lost when the connection breaks. So a run begins with [`LEAST`] and takes more
-//! while chunks come quickly; when they take long, more of them on their way would only wait for each other. All of a run's
-//! chunks together, from the request until they are stored, are never more than [`MOST`] plain bytes.
+//! while chunks arrive quickly; when they take long, more of them on their way would only wait for each other. All of a run's
+//! chunks together, from the request for one (or the reading of one that is to be sent) until it is stored (or the target has
+//! it), are never more than [`MOST`] plain bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,15 +11,22 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+/// How many groups are worked on at the same time, unless the job says how many.
+pub(super) const GROUPS_AT_ONCE: usize = 4;
+/// How many files of a snapshot are worked on at once.
+pub(super) const FILES_AT_ONCE: usize = 4;
+/// How many chunks of an index are worked on at once; how many bytes of them are on their way is bounded for the whole run.
+pub(super) const CHUNKS_AT_ONCE: usize = 64;
+
 /// What is counted in, in bytes.
 const UNIT: u64 = 64 << 10;
 /// How much may be on its way in any case, in bytes; a largest chunk fits.
 const LEAST: u64 = 16 << 20;
 /// How much may be on its way at most, in bytes. 1 Gbit/s at 100 ms needs 12.5 MB.
 const MOST: u64 = 128 << 20;
-/// Chunks that come within this time let more be asked for.
+/// Chunks that arrive within this time let more be on their way.
 const QUICK: Duration = Duration::from_millis(500);
-/// Chunks that take longer let less be asked for.
+/// Chunks that take longer let less be on their way.
 const SLOW: Duration = Duration::from_secs(2);
 
 const LEAST_UNITS: usize = (LEAST / UNIT) as usize;
@@ -31,7 +39,7 @@ pub(super) struct InFlight {
     size: AtomicUsize,
 }
 
-/// A chunk on its way, until it is stored.
+/// A chunk on its way, until it is stored or the target has it.
 pub(super) struct Flight<'a> {
     in_flight: &'a InFlight,
     permit: SemaphorePermit<'a>,
@@ -46,7 +54,7 @@ impl InFlight {
         }
     }
 
-    /// Waits until a chunk of so many plain bytes may be asked for. `None`: no longer.
+    /// Waits until a chunk of so many plain bytes may be asked for, or read to be sent. `None`: no longer.
     pub async fn begin(&self, bytes: u64) -> Option<Flight<'_>> {
         let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, LEAST / UNIT)).unwrap_or(1);
         let permit = self.permits.acquire_many(units).await.ok()?;

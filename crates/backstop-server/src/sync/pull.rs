@@ -14,7 +14,7 @@ use super::dry_run;
 use super::error::{Result, SyncError};
 use super::fetched::FetchedChunks;
 use super::group::GroupPull;
-use super::in_flight::InFlight;
+use super::in_flight::{GROUPS_AT_ONCE, InFlight};
 use super::keys;
 use super::namespaces::{self, Mapping, named};
 use super::place::Place;
@@ -33,8 +33,6 @@ use crate::jobs::StartError;
 use crate::server::Server;
 use crate::task::{TaskContext, TaskFailure};
 
-/// How many groups are pulled from another server at the same time, unless the job says how many.
-const GROUPS_AT_ONCE: usize = 4;
 /// Most snapshots of a namespace that are listed at once, which takes some kilobytes of memory each.
 const LISTED_AT_ONCE: u64 = 20_000;
 /// A list of a whole namespace is not worth it when it has so many times the snapshots that are wanted.

@@ -132,14 +132,12 @@ impl Sync {
     /// Tells what a run would do, and does nothing.
     ///
     /// # Errors
-    /// Something could not be synced; the log says what. A push cannot tell.
+    /// Something could not be synced; the log says what.
     pub async fn run_dry(self, task: TaskContext) -> Result<(), TaskFailure> {
         task.log(format!("dry run: sync {}", self.sides()));
         match self {
             Self::Pull(pull) => until_aborted(&task, "dry run aborted", pull.run_dry(&task)).await,
-            Self::Push(_) => Err(TaskFailure::new(
-                "only a pull can tell what it would do; a push cannot",
-            )),
+            Self::Push(push) => until_aborted(&task, "dry run aborted", push.run_dry(&task)).await,
         }
     }
 

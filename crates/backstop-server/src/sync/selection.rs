@@ -35,6 +35,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// What is left out, and why.
+    pub fn left_out(&self) -> [(&[BackupTime], &'static str); 2] {
+        [
+            (
+                &self.old,
+                "older than the newest snapshot present on sync target",
+            ),
+            (&self.beyond, "due to transfer-last"),
+        ]
+    }
+
     /// Leaves out the newest snapshot of the target, for a target at which nothing can be compared.
     pub fn without(mut self, last: Option<BackupTime>) -> Self {
         if let Some(position) = self.pull.iter().position(|time| Some(*time) == last) {

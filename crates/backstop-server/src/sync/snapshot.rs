@@ -15,6 +15,7 @@ use super::chunks::pull_chunks;
 use super::decryption::{DecryptedFile, decrypt_blob, decrypt_index, decrypted_manifest};
 use super::error::{Result, SyncError};
 use super::group::GroupPull;
+use super::in_flight::FILES_AT_ONCE;
 use super::report::{Moved, rate};
 use super::source::OpenSnapshot;
 use super::source_local::{is_encrypted, is_verified};
@@ -30,9 +31,6 @@ enum Here {
     /// Its manifest cannot be read, or it was never finished.
     Broken,
 }
-
-/// How many files of a snapshot are fetched at once.
-const FILES_AT_ONCE: usize = 4;
 
 /// What came of a snapshot that could be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

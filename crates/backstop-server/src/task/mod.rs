@@ -16,6 +16,7 @@ mod worker;
 
 pub use entry::TaskEntry;
 pub use list::TaskList;
+pub(crate) use log::read_status;
 pub use log::{LogPage, path_of as log_path, read_page};
 pub(crate) use process::{is_alive, this_process};
 pub use registry::{TaskRegistry, TaskSpec};

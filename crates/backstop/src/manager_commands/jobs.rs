@@ -11,6 +11,7 @@ use super::local_server::LocalServer;
 use super::settings::{self, DIGEST};
 use super::{configuration, job_states};
 use crate::command::{Arguments, Command, Group, Parameter};
+use crate::installation;
 use crate::output::{self, Column, Format, OUTPUT_FORMAT, Record, Table};
 
 /// All prune jobs.
@@ -257,7 +258,8 @@ pub(super) fn with_runs<K: Kind>(job: &Map<String, Value>) -> anyhow::Result<Map
     let text = |key: &str| job.get(key).and_then(Value::as_str);
     let id = JobId::new(K::FILE.kind, text("id").unwrap_or_default());
     let schedule = text("schedule").filter(|_| !is_disabled(job));
-    let status = JobStatus::by_files(&job_states(), &id, schedule)?;
+    let tasks = installation::roots().task_logs();
+    let status = JobStatus::by_files(&job_states(), &tasks, &id, schedule)?;
     let mut job = job.clone();
     if let Value::Object(mut runs) = serde_json::to_value(status)? {
         if let Some(Value::Object(history)) = runs.remove("backstop") {

@@ -47,9 +47,13 @@ fn configuration() -> ConfigStore {
     ConfigStore::of(&roots).noting(audit::changes())
 }
 
-/// The state files of the installation's jobs.
+/// The state files of the installation's jobs. If their folder is missing and cannot be made, whoever needs it will say so.
 fn job_states() -> JobStates {
-    JobStates::new(installation::roots().job_states())
+    let roots = installation::roots();
+    if roots.etc().exists() {
+        let _ = backstop_server::service_account::create_job_states(&roots);
+    }
+    JobStates::new(roots.job_states())
 }
 
 /// The program under the name that it was called by.

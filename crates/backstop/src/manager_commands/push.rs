@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::local_server::LocalServer;
 use super::pull::{REMOTE, REMOTE_STORE, STORE, options};
 use super::settings;
+use super::sync_job::DRY_RUN;
 use crate::command::{Arguments, Command, Parameter};
 use crate::output::OUTPUT_FORMAT;
 
@@ -32,6 +33,7 @@ pub fn command() -> Command {
         "The namespace to push; without it, the root.",
     ))
     .option(KEY)
+    .option(DRY_RUN)
     .option(OUTPUT_FORMAT)
 }
 
@@ -39,6 +41,9 @@ fn push(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut parameters = settings::given(arguments, &SYNC)?;
     if let Some(key) = arguments.text("encryption-key") {
         parameters.insert("encryption-key".to_owned(), key.into());
+    }
+    if arguments.flag("dry-run") {
+        parameters.insert("dry-run".to_owned(), Value::Bool(true));
     }
     LocalServer::needed()?.run_task(arguments, |client| async move {
         Ok(client.post("push", Value::Object(parameters)).await?)

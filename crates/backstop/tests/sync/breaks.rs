@@ -35,7 +35,7 @@ fn world() -> (World, Link) {
 }
 
 /// The seed of this run, printed so that a failure can be repeated: `SYNC_SEED`, else the time.
-fn random(name: &str) -> Random {
+pub fn random(name: &str) -> Random {
     let seed = std::env::var("SYNC_SEED").ok();
     let seed = seed.and_then(|text| text.parse().ok()).unwrap_or_else(|| {
         let now = std::time::SystemTime::now();
@@ -47,7 +47,7 @@ fn random(name: &str) -> Random {
 }
 
 /// A number below `limit`.
-fn below(random: &mut Random, limit: u64) -> u64 {
+pub fn below(random: &mut Random, limit: u64) -> u64 {
     let bytes: [u8; 8] = random.bytes(8).try_into().unwrap();
     u64::from_le_bytes(bytes) % limit
 }

@@ -81,13 +81,13 @@ fn a_damaged_snapshot_is_named_the_next_ones_come_and_it_is_tried_again() {
 }
 
 /// A small file system, unmounted at the end.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(pub PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &Path) -> Option<Self> {
+    pub fn mount(path: &Path) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=32m,mode=0755", "backstop-test"]);
+        mount.args(["-t", "tmpfs", "-o", "size=48m,mode=0755", "backstop-test"]);
         let status = mount.arg(path).stderr(Stdio::null()).status();
         let is_mounted = status.is_ok_and(|status| status.success());
         is_mounted.then(|| Self(path.into()))
@@ -116,7 +116,7 @@ fn a_full_target_keeps_what_it_has_and_goes_on_when_there_is_room() {
     world.write("disk", 31, 12);
     world.backup_image("x", 1_700_000_001);
     let ballast = disk.0.join("ballast");
-    fs::write(&ballast, vec![1; 18 << 20]).unwrap();
+    fs::write(&ballast, vec![1; 34 << 20]).unwrap();
     let (log, end) = world.pull(json!({}));
     assert!(
         end.contains("snapshot host/x/2023-11-14T22:13:21Z: "),

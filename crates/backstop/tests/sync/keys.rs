@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use backstop_format::blob::DataBlob;
+use backstop_format::manifest::{FileEntry, Manifest};
+use backstop_format::{CryptMode, Digest};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -252,4 +255,148 @@ fn a_key_in_use_cannot_be_archived_and_an_archived_one_cannot_encrypt() {
             .join("etc/proxmox-backup/encryption-keys/key1.enc")
             .exists()
     );
+}
+
+/// Adds a file that is not encrypted to a snapshot here.
+fn add_plain_file(world: &World, snapshot: &str) {
+    let folder = world.here.root.join("datastore/store1").join(snapshot);
+    let manifest = folder.join("index.json.blob");
+    let blob = DataBlob::load(fs::read(&manifest).unwrap()).unwrap();
+    let mut content = Manifest::from_blob(&blob).unwrap();
+    let plain = DataBlob::encode(b"readable for everybody", None, true).unwrap();
+    let filename = "plain.conf.blob".to_owned();
+    fs::write(folder.join(&filename), plain.raw()).unwrap();
+    content
+        .add_file(FileEntry {
+            filename,
+            crypt_mode: CryptMode::None,
+            size: plain.raw().len() as u64,
+            csum: Digest::of(plain.raw()),
+        })
+        .unwrap();
+    fs::write(manifest, content.to_blob().unwrap().raw()).unwrap();
+}
+
+#[test]
+fn a_snapshot_of_which_only_some_is_encrypted_is_left_out_with_a_warning_and_counts_as_missing() {
+    let world = World::new();
+    world.write("disk", 43, 1);
+    let own = world.path("own.json");
+    let own = own.to_str().unwrap();
+    let words = ["key", "create", own, "--kdf", "none"];
+    world.here.ok("client", &words).unwrap();
+    for id in ["mixed", "mended"] {
+        world.backup_here(&["--backup-id", id, "--keyfile", own], 1_700_000_000);
+        add_plain_file(&world, &format!("host/{id}/2023-11-14T22:13:20Z"));
+    }
+    world.backup_here(&["--backup-id", "mended"], 1_700_000_001);
+    world.backup_here(&["--backup-id", "plain"], 1_700_000_000);
+    let key_file = make_key(&world, "key1");
+    let key = key_file.to_str().unwrap();
+    let options = [
+        "--sync-direction",
+        "push",
+        "--active-encryption-key",
+        "key1",
+    ];
+    world.add_job("push1", &options);
+    let warning = |id: &str| {
+        format!(
+            "[host/{id}]: Encountered partially encrypted snapshot 'host/{id}/2023-11-14T22:13:20Z', refuse to re-encrypt and skip"
+        )
+    };
+    let (mixed, mended) = (warning("mixed"), warning("mended"));
+    let told = world.manager(&["sync-job", "run", "push1", "--dry-run"]);
+    assert!(told.contains(&mixed) && told.contains(&mended), "{told}");
+    let line = "Summary: dry run: 2 snapshots of 2 groups would be sent";
+    assert!(told.contains(line), "{told}");
+
+    let (log, end) = world.run_job("push1");
+    assert_eq!(end, "WARNINGS: 2", "{log}");
+    assert!(log.contains(&mixed) && log.contains(&mended), "{log}");
+    assert!(log.contains("still missing: 2 (the newest"), "{log}");
+    // All that came is encrypted.
+    let arrived = ["host/mended/1700000001", "host/plain/1700000000"];
+    assert_eq!(world.snapshots_there(""), arrived);
+    let second = "host/mended/2023-11-14T22:13:21Z";
+    assert!(world.restored_there(second, &["--keyfile", key]) == world.read("disk"));
+
+    // Without a key to encrypt with, it goes as it is.
+    let (log, end) = world.push(json!({"remote-ns": "as-it-is"}));
+    assert_eq!(end, "OK", "{log}");
+    let mixed = "host/mixed/1700000000".to_owned();
+    assert!(world.snapshots_there("as-it-is").contains(&mixed));
+}
+
+#[test]
+fn a_key_that_cannot_be_read_fails_the_push_before_anything_is_sent() {
+    let world = World::new();
+    world.write("disk", 44, 1);
+    world.backup_here(&["--backup-id", "x"], 1_700_000_000);
+    make_key(&world, "key1");
+    let options = [
+        "--sync-direction",
+        "push",
+        "--active-encryption-key",
+        "key1",
+    ];
+    world.add_job("push1", &options);
+    let keys = world.here.root.join("etc/proxmox-backup/encryption-keys");
+    let file = keys.join("key1.enc");
+    let sound = fs::read(&file).unwrap();
+    let other = make_key(&world, "key2");
+    // Nothing that is a key, the key of somebody else, and nothing at all.
+    for content in [Some(b"{}".to_vec()), Some(fs::read(other).unwrap()), None] {
+        match content {
+            Some(content) => fs::write(&file, content).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        for words in [
+            &["sync-job", "run", "push1"][..],
+            &["sync-job", "run", "push1", "--dry-run"],
+            &[
+                "push",
+                "store1",
+                "there",
+                "store1",
+                "--encryption-key",
+                "key1",
+            ],
+        ] {
+            let output = world.here.run("manager", words).unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                !output.status.success() && said.contains("key1"),
+                "{words:?}: {said}"
+            );
+        }
+    }
+    // By its schedule it fails where everybody looks.
+    world.manager(&["sync-job", "update", "push1", "--schedule", "*:*"]);
+    let path = "admin/sync";
+    let direction = json!({"sync-direction": "push"});
+    let begin = std::time::Instant::now();
+    let job = loop {
+        let jobs = world.api.client.get(path, direction.clone());
+        let jobs = world.api.runtime.block_on(jobs).unwrap();
+        if jobs[0]["last-run-state"].is_string() {
+            break jobs[0].clone();
+        }
+        assert!(begin.elapsed().as_secs() < 300, "{jobs}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    };
+    world.manager(&["sync-job", "update", "push1", "--delete", "schedule"]);
+    assert!(
+        job["last-run-state"].as_str().unwrap().contains("key1"),
+        "{job}"
+    );
+    assert!(job["backstop"]["failures"].as_u64().unwrap() >= 1, "{job}");
+    // The other server has not even seen a session.
+    assert_eq!(world.snapshots_there(""), Vec::<String>::new());
+    let tasks = world.there_api().get("nodes/localhost/tasks").unwrap();
+    let is_backup = |task: &Value| task["worker_type"] == "backup";
+    assert!(!tasks.as_array().unwrap().iter().any(is_backup), "{tasks}");
+    fs::write(&file, sound).unwrap();
+    let (log, end) = world.run_job("push1");
+    assert_eq!(end, "OK", "{log}");
 }

@@ -10,6 +10,7 @@ mod keys;
 mod mounting;
 mod network;
 mod push;
+mod push_dry_run;
 mod push_failures;
 mod rules;
 mod state;

@@ -33,10 +33,9 @@ fn a_push_brings_everything_once_and_then_only_what_is_new() {
     let log_file = world.path("log");
     client(&["snapshot", "upload-log", first, log_file.to_str().unwrap()]);
     world.manager(&["verify", "store1"]);
-    world.add_job(
-        "job1",
-        &["--sync-direction", "push", "--owner", "admin@pbs"],
-    );
+    // One group after the other, as the log is to be compared.
+    let options = ["--sync-direction", "push", "--owner", "admin@pbs"];
+    world.add_job("job1", &[&options[..], &["--worker-threads", "1"]].concat());
 
     let (log, end) = world.run_job("job1");
     assert_eq!(end, "OK", "{log}");

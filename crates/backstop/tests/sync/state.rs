@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use testbed::link::LinkSpec;
 
 use crate::failures::damage;
 use crate::world::World;
@@ -169,4 +170,49 @@ fn what_has_not_changed_costs_no_session_and_what_has_is_compared_again() {
     world.here.ok("client", &forget).unwrap();
     run(5, 1);
     assert_eq!(world.snapshots("").len(), 3);
+}
+
+#[test]
+fn a_run_whose_server_died_does_not_show_as_one_that_runs_even_while_there_is_no_server() {
+    let mut world = World::new();
+    world.write("disk", 43, 9);
+    world.backup_image("x", 1_700_000_000);
+    world.add_job("job1", &["--owner", "admin@pbs"]);
+    let link = world.line(LinkSpec::default());
+    link.stop_after(1 << 20);
+    let upid = world.api.post("admin/sync/job1/run", json!({})).unwrap();
+    link.wait_until_stopped().unwrap();
+    let status = |world: &World| -> Value {
+        let text = world.manager(&["sync-job", "status", "--output-format", "json"]);
+        let list: Value = serde_json::from_str(&text).unwrap();
+        list[0].clone()
+    };
+    let running = status(&world);
+    assert_eq!(running["last-run-upid"], upid);
+    assert!(running.get("last-run-state").is_none(), "{running}");
+    world.here.kill().unwrap();
+    let dead = status(&world);
+    assert_eq!(dead["last-run-upid"], upid);
+    assert_eq!(dead["last-run-state"], "unknown", "{dead}");
+    assert!(dead["last-run-endtime"].is_i64(), "{dead}");
+    assert!(world.manager(&["sync-job", "status"]).contains("unknown"));
+    // The server says the same when it is back, and counts it.
+    link.mend();
+    world.restart_here();
+    let runs = world.runs();
+    assert_eq!(runs["last-run-state"], "unknown", "{runs}");
+    assert_eq!(runs["last-run-endtime"], dead["last-run-endtime"]);
+    // A log that tells how it ended is believed, whoever wrote it.
+    let state = world
+        .here
+        .root
+        .join("var/lib/proxmox-backup/jobstates/syncjob-job1.json");
+    let (log, end) = world.run_job("job1");
+    assert_eq!(end, "OK", "{log}");
+    let finished: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    let upid = finished["finished"]["upid"].clone();
+    world.here.kill().unwrap();
+    let started = json!({"started": {"upid": upid}}).to_string();
+    fs::write(&state, started).unwrap();
+    assert_eq!(status(&world)["last-run-state"], "OK");
 }

@@ -18,6 +18,8 @@ impl Log for Lines {
 
 const USERS: &str = "user: ann@dir\n\temail ann@old\n\tfirstname Ann\n\nuser: bob@dir\n\nuser: eve@pbs\n\n\
                      token: bob@dir!tok\n";
+const REALMS: &str =
+    "ldap: dir\n\tbase-dn dc=x\n\tcomment first\n\tserver1 ldap.x\n\tuser-attr uid\n";
 const RULES: &str =
     "acl:1:/:ann@dir,bob@dir,eve@pbs:Audit\nacl:1:/datastore:bob@dir!tok:DatastoreAudit\n";
 
@@ -26,10 +28,19 @@ struct Setting {
     config: ConfigStore,
 }
 
+/// The realm as it was when its sync was begun.
+fn realm() -> Realm {
+    let properties = json!({
+        "base-dn": "dc=x", "comment": "first", "server1": "ldap.x", "user-attr": "uid",
+    });
+    Realm::new("dir", "ldap", properties.as_object().unwrap())
+}
+
 impl Setting {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("user.cfg"), USERS).unwrap();
+        std::fs::write(dir.path().join("domains.cfg"), REALMS).unwrap();
         std::fs::write(dir.path().join("acl.cfg"), RULES).unwrap();
         std::fs::write(
             dir.path().join("token.shadow"),
@@ -67,7 +78,7 @@ impl Setting {
             enable_new: false,
             dry_run,
         };
-        apply(&self.config, "dir", &found, options, &lines).map_err(|err| err.to_string())?;
+        apply(&self.config, &realm(), &found, options, &lines).map_err(|err| err.to_string())?;
         Ok(lines.0.into_inner())
     }
 }
@@ -207,5 +218,40 @@ proptest! {
         let lines = setting.sync(&found, &remove, false).unwrap();
         prop_assert!(lines.last().unwrap().starts_with("0 created, 0 updated, 0 removed"));
         prop_assert_eq!(setting.text("user.cfg"), users);
+    }
+}
+
+#[test]
+fn a_realm_that_was_removed_or_leads_elsewhere_meanwhile_gets_no_users() {
+    let found: &[(&str, &[(&'static str, &str)])] = &[("cid", &[]), ("dan", &[])];
+    for (realms, word) in [
+        (String::new(), Some("was removed while")),
+        (
+            REALMS.replace("ldap: dir", "ldap: other"),
+            Some("was removed while"),
+        ),
+        (
+            REALMS
+                .replace("ldap: dir", "ad: dir")
+                .replace("\tuser-attr uid\n", ""),
+            Some("was removed while"),
+        ),
+        (REALMS.replace("dc=x", "dc=y"), Some("was changed while")),
+        (REALMS.replace("first", "second"), None),
+    ] {
+        for dry_run in [true, false] {
+            let setting = Setting::new();
+            std::fs::write(setting.dir.path().join("domains.cfg"), &realms).unwrap();
+            let done = setting.sync(found, "acl;entry", dry_run);
+            match word {
+                Some(word) => {
+                    let error = done.unwrap_err();
+                    assert!(error.contains(word) && error.contains("'dir'"), "{error}");
+                    assert_eq!(setting.text("user.cfg"), USERS);
+                    assert_eq!(setting.text("acl.cfg"), RULES);
+                }
+                None => assert!(done.is_ok(), "{done:?}"),
+            }
+        }
     }
 }

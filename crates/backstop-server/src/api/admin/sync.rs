@@ -1,7 +1,7 @@
 //! `/admin/sync`: sync jobs with their last and next runs, and running them now.
 
 use backstop_types::Upid;
-use backstop_types::record::{SyncDirection, SyncJobConfig};
+use backstop_types::record::SyncJobConfig;
 use backstop_types::schema::Property;
 use serde_json::{Map, Value};
 
@@ -81,11 +81,6 @@ fn tell(
     let server = context.server();
     let config = SyncJobConfig::from_api(properties)
         .map_err(|err| ApiError::bad_request(err.to_string()))?;
-    if config.sync_direction == SyncDirection::Push {
-        return Err(ApiError::bad_request(
-            "only jobs that pull can tell what they would do",
-        ));
-    }
     let owner = config.owner();
     let sync = Sync::prepare(server, config, owner)?;
     let worker_id = sync.config().worker_id(id);

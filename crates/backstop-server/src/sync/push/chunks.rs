@@ -17,11 +17,9 @@ use super::snapshot::Form;
 use crate::http::error::chain;
 use crate::sync::chunks::check;
 use crate::sync::error::{Result, SyncError};
+use crate::sync::in_flight::{CHUNKS_AT_ONCE, Flight};
 use crate::sync::report::Moved;
 use crate::sync::source::OpenSnapshot;
-
-/// How many chunks of an index are on their way.
-const IN_FLIGHT: usize = 32;
 
 /// An index that is being pushed.
 pub(super) struct IndexPush<'a> {
@@ -50,7 +48,7 @@ impl IndexPush<'_> {
         let progress = Progress::default();
         let entries = stream::iter(0..self.index.chunk_count())
             .map(|position| self.chunk(&copy, &progress, position))
-            .buffered(IN_FLIGHT);
+            .buffered(CHUNKS_AT_ONCE);
         let written = copy.write(entries).await?;
         let moved = Moved {
             chunks: progress.chunks.load(Ordering::Relaxed),
@@ -86,9 +84,10 @@ impl IndexPush<'_> {
         span: ChunkSpan,
     ) -> Result<Digest> {
         if copy.wants(&span.digest) {
-            let _permit = self.permit().await?;
+            let flight = self.begin(span).await?;
             let blob = self.read(span).await?;
             send(copy, progress, (&span.digest, span.size()), blob).await?;
+            flight.arrived();
         }
         Ok(span.digest)
     }
@@ -104,7 +103,7 @@ impl IndexPush<'_> {
         if let Some(name) = known {
             return Ok(name);
         }
-        let _permit = self.permit().await?;
+        let flight = self.begin(span).await?;
         let blob = self.read(span).await?;
         let own = Arc::clone(key);
         let named = self.run.local.work(move |_| {
@@ -124,13 +123,15 @@ impl IndexPush<'_> {
                 .work(move |_| Ok(DataBlob::encode(&plain, Some(&own), true)));
             let blob = blob.await?.map_err(unusable)?;
             send(copy, progress, (&name, span.size()), blob).await?;
+            flight.arrived();
         }
         Ok(name)
     }
 
-    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        let permit = self.run.in_flight.acquire().await;
-        permit.map_err(|_| SyncError::Broken("the server is shutting down".to_owned()))
+    /// Waits until a chunk may be read and sent.
+    async fn begin(&self, span: ChunkSpan) -> Result<Flight<'_>> {
+        let flight = self.run.in_flight.begin(span.size()).await;
+        flight.ok_or_else(|| SyncError::Broken("the server is shutting down".to_owned()))
     }
 
     /// Reads a chunk and checks it.

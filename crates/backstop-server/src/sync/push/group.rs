@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use backstop_datastore::DatastoreError;
-use backstop_types::{BackupGroup, BackupTime};
+use backstop_types::{BackupGroup, BackupTime, Namespace};
 
 use super::target::{GroupThere, SnapshotThere};
 use super::{Run, snapshot, vanished};
@@ -34,11 +34,7 @@ impl<'a> GroupPush<'a> {
         there: Option<&GroupThere>,
     ) -> Result<()> {
         if there.is_some_and(|there| !there.is_own) {
-            run.task.warn(format!(
-                "[{group}]: Group '{group}' not owned by remote user '{}' on target, skipping upload; \
-                 push into a namespace of its own (--remote-ns), or give the group there to that user (change-owner)",
-                run.target.user()
-            ));
+            warn_of_foreign(run, group);
             return Ok(());
         }
         let push = Self { run, place, group };
@@ -50,7 +46,13 @@ impl<'a> GroupPush<'a> {
         let listed = run.source.snapshots(self.place.source, self.group).await?;
         let record = self.record().await?;
         let needs_all = run.config.remove_vanished || !record.retry.is_empty();
-        let present = self.present(&listed, there, needs_all).await?;
+        let present = match there {
+            Some(there) => {
+                let target = self.place.target;
+                present(run, target, self.group, &listed, there, needs_all).await?
+            }
+            None => Vec::new(),
+        };
         // What counts for the target, too, when it is asked to take a snapshot.
         let last = present.iter().rfind(|item| item.is_finished);
         let last = last.map(|item| item.time);
@@ -76,30 +78,6 @@ impl<'a> GroupPush<'a> {
         Ok(())
     }
 
-    /// What the target has of the group; unless all is needed, only the newest snapshot, if that shows that there is nothing to do.
-    async fn present(
-        &self,
-        listed: &[Listed],
-        there: Option<&GroupThere>,
-        needs_all: bool,
-    ) -> Result<Vec<SnapshotThere>> {
-        let Some(there) = there else {
-            return Ok(Vec::new());
-        };
-        if let Some(last) = there.last
-            && !needs_all
-            && listed.iter().all(|item| item.snapshot.time <= last)
-        {
-            return Ok(vec![SnapshotThere {
-                time: last,
-                is_finished: true,
-                is_protected: false,
-            }]);
-        }
-        let target = &self.run.target;
-        target.snapshots(self.place.target, self.group).await
-    }
-
     /// Writes to the log.
     pub fn log(&self, text: impl std::fmt::Display) {
         self.run.task.log(format!("[{}]: {text}", self.group));
@@ -115,13 +93,7 @@ impl<'a> GroupPush<'a> {
             let snapshot = self.group.snapshot(*time);
             self.log(format!("skipping snapshot {snapshot} - in-progress backup"));
         }
-        for (times, reason) in [
-            (
-                &plan.old,
-                "older than the newest snapshot present on sync target",
-            ),
-            (&plan.beyond, "due to transfer-last"),
-        ] {
+        for (times, reason) in plan.left_out() {
             if let Some(text) = skipped(times, reason) {
                 self.log(text);
             }
@@ -221,4 +193,35 @@ impl<'a> GroupPush<'a> {
         });
         closed.await
     }
+}
+
+/// Says that a group at the target belongs to somebody else.
+pub(super) fn warn_of_foreign(run: &Run, group: &BackupGroup) {
+    run.task.warn(format!(
+        "[{group}]: Group '{group}' not owned by remote user '{}' on target, skipping upload; \
+         push into a namespace of its own (--remote-ns), or give the group there to that user (change-owner)",
+        run.target.user()
+    ));
+}
+
+/// What the target has of a group; unless all is needed, only the newest snapshot, if that shows that there is nothing to do.
+pub(super) async fn present(
+    run: &Run,
+    namespace: &Namespace,
+    group: &BackupGroup,
+    listed: &[Listed],
+    there: &GroupThere,
+    needs_all: bool,
+) -> Result<Vec<SnapshotThere>> {
+    if let Some(last) = there.last
+        && !needs_all
+        && listed.iter().all(|item| item.snapshot.time <= last)
+    {
+        return Ok(vec![SnapshotThere {
+            time: last,
+            is_finished: true,
+            is_protected: false,
+        }]);
+    }
+    run.target.snapshots(namespace, group).await
 }

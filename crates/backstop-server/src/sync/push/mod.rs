@@ -4,6 +4,7 @@
 //! may read here is pushed, to where it may push.
 
 mod chunks;
+mod dry_run;
 mod group;
 mod snapshot;
 mod target;
@@ -18,15 +19,15 @@ use backstop_format::CryptKey;
 use backstop_types::record::SyncJobConfig;
 use backstop_types::{AuthId, BackupGroup, GroupFilter, Namespace, Operation, Privileges};
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Semaphore;
 
 use self::group::GroupPush;
 use self::target::{GroupThere, PushTarget};
 use super::error::{Result, SyncError};
+use super::in_flight::{GROUPS_AT_ONCE, InFlight};
 use super::keys;
 use super::namespaces::{self, Mapping, named};
 use super::place::Place;
-use super::report::Report;
+use super::report::{Direction, Report};
 use super::selection::Rules;
 use super::source::Source;
 use super::source_local::LocalSource;
@@ -35,9 +36,6 @@ use crate::datastores::DatastoreHandle;
 use crate::jobs::StartError;
 use crate::server::Server;
 use crate::task::{TaskContext, TaskFailure};
-
-/// How many chunks are on their way in a whole run; bounds its memory.
-const CHUNKS_IN_FLIGHT: usize = 64;
 
 /// A push that can begin: its source is there, and it is known where to push to.
 pub struct Push {
@@ -93,6 +91,17 @@ impl Push {
         &self.source
     }
 
+    /// Tells what a run would do, and does nothing.
+    ///
+    /// # Errors
+    /// Something could not be pushed; the log says what.
+    pub(super) async fn run_dry(self, task: &TaskContext) -> std::result::Result<(), TaskFailure> {
+        let report = Arc::new(Report::new(Direction::Push));
+        let run = Run::begin(self, report, task).await?;
+        dry_run::tell(&run).await?;
+        run.report.end()
+    }
+
     /// Pushes.
     ///
     /// # Errors
@@ -120,7 +129,7 @@ pub(super) struct Run {
     pub rules: Rules,
     pub mapping: Mapping,
     pub key: Option<Arc<CryptKey>>,
-    pub in_flight: Semaphore,
+    pub in_flight: InFlight,
     pub report: Arc<Report>,
     pub task: TaskContext,
     /// Where it is noted what could not be sent.
@@ -147,7 +156,7 @@ impl Run {
             local,
             target,
             key: push.key,
-            in_flight: Semaphore::new(CHUNKS_IN_FLIGHT),
+            in_flight: InFlight::new(),
             report,
             task: task.clone(),
         })
@@ -175,11 +184,7 @@ impl Run {
     }
 
     async fn push(&self) -> Result<()> {
-        let mut namespaces = self.namespaces().await?;
-        self.mapping
-            .check_depth(&namespaces)
-            .map_err(SyncError::Broken)?;
-        namespaces::sort(&mut namespaces);
+        let namespaces = self.mapped_namespaces().await?;
         let mut there = self.target.namespaces().await?;
         for namespace in &namespaces {
             self.push_namespace(namespace, &mut there, namespaces.len() > 1)
@@ -195,6 +200,16 @@ impl Run {
             );
         }
         Ok(())
+    }
+
+    /// The namespaces that are pushed, parents first. All of them fit below the anchor at the target.
+    async fn mapped_namespaces(&self) -> Result<Vec<Namespace>> {
+        let mut namespaces = self.namespaces().await?;
+        self.mapping
+            .check_depth(&namespaces)
+            .map_err(SyncError::Broken)?;
+        namespaces::sort(&mut namespaces);
+        Ok(namespaces)
     }
 
     /// The namespaces of which the owner of the job may read something.
@@ -255,26 +270,21 @@ impl Run {
 
     /// Makes a namespace at the target, and those above it that are missing.
     async fn make_namespace(&self, wanted: &Namespace, there: &mut Vec<Namespace>) -> Result<()> {
-        let mut current = Namespace::root();
-        for component in wanted.components() {
-            let parent = current;
-            current = parent
-                .child(component)
-                .map_err(|error| SyncError::Content(error.to_string()))?;
-            if there.contains(&current) {
-                continue;
-            }
+        for missing in missing_namespaces(wanted, there)? {
             self.require(wanted, Privileges::REMOTE_DATASTORE_MODIFY)?;
-            self.target.make_namespace(&parent, component).await?;
+            let parent = missing.parent().unwrap_or_else(Namespace::root);
+            let name = missing.components().last().unwrap_or_default();
+            self.target.make_namespace(&parent, name).await?;
             self.task.log(format!(
-                "Successfully created new namespace {current} on remote"
+                "Successfully created new namespace {missing} on remote"
             ));
-            there.push(current.clone());
+            there.push(missing);
         }
         self.require(wanted, Privileges::REMOTE_DATASTORE_BACKUP)
     }
 
-    async fn push_groups(&self, source: &Namespace, target: &Namespace) -> Result<()> {
+    /// The groups of a namespace here that are pushed.
+    async fn selected_groups(&self, source: &Namespace) -> Result<Vec<BackupGroup>> {
         let listed = self.source.groups(source).await?.into_iter();
         let mut groups: Vec<BackupGroup> = listed.map(|listed| listed.group).collect();
         let total = groups.len();
@@ -284,8 +294,14 @@ impl Run {
             "Found {} groups to sync (out of {total} total)",
             groups.len()
         ));
+        Ok(groups)
+    }
+
+    async fn push_groups(&self, source: &Namespace, target: &Namespace) -> Result<()> {
+        let groups = self.selected_groups(source).await?;
         let there = self.target.groups(target).await?;
-        let workers = self.config.worker_threads.unwrap_or(1).max(1);
+        let workers = self.config.worker_threads;
+        let workers = workers.unwrap_or(GROUPS_AT_ONCE).max(1);
         let place = Place {
             source,
             target,
@@ -315,4 +331,19 @@ impl Run {
         self.report.groups.fetch_add(1, Ordering::Relaxed);
         place.done.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// A namespace and those above it that are not among `there`, parents first.
+fn missing_namespaces(wanted: &Namespace, there: &[Namespace]) -> Result<Vec<Namespace>> {
+    let mut missing = Vec::new();
+    let mut current = Namespace::root();
+    for component in wanted.components() {
+        current = current
+            .child(component)
+            .map_err(|error| SyncError::Content(error.to_string()))?;
+        if !there.contains(&current) {
+            missing.push(current.clone());
+        }
+    }
+    Ok(missing)
 }

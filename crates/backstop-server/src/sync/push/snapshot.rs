@@ -11,12 +11,15 @@ use backstop_format::index::{AnyIndex, ChunkIndex as _};
 use backstop_format::manifest::{FileEntry, Manifest};
 use backstop_format::{CryptKey, CryptMode, Digest, Fingerprint};
 use backstop_types::{ArchiveName, ByteSize, Snapshot};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::chunks::IndexPush;
 use super::group::GroupPush;
 use super::target::refused;
 use crate::http::error::chain;
 use crate::sync::error::{Result, SyncError};
+use crate::sync::group::{GROUP_WAIT, PAUSE};
+use crate::sync::in_flight::FILES_AT_ONCE;
 use crate::sync::report::{Moved, rate};
 use crate::sync::snapshot::{client_log, file_name, manifest_name, parse_manifest};
 use crate::sync::source::OpenSnapshot;
@@ -78,7 +81,7 @@ pub(super) async fn push(
     let Some(form) = form(group, snapshot, &manifest) else {
         return Ok(false);
     };
-    let session = run.target.begin(group.place.target, snapshot).await?;
+    let session = begin(group, snapshot).await?;
     let mut push = SnapshotPush {
         group,
         snapshot,
@@ -97,33 +100,74 @@ pub(super) async fn push(
     Ok(true)
 }
 
+/// Begins to write a snapshot. Waits for whatever else works on its group at the target, for a while: that may be the end of a
+/// session whose connection broke.
+async fn begin(group: &GroupPush<'_>, snapshot: &Snapshot) -> Result<BackupSession> {
+    let start = tokio::time::Instant::now();
+    let mut is_told = false;
+    loop {
+        match group.run.target.begin(group.place.target, snapshot).await {
+            Err(error) if is_busy(&error) && start.elapsed() < GROUP_WAIT => {
+                if !is_told {
+                    is_told = true;
+                    let seconds = GROUP_WAIT.as_secs();
+                    group.log(format!(
+                        "something else works on this group at the target; waiting for it, at most {seconds} seconds"
+                    ));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            begun => return begun.map_err(|error| refused(&error)),
+        }
+    }
+}
+
+/// Whether a server refuses a session because somebody else holds a lock. The words are those of all servers.
+fn is_busy(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::Status { status: 400, message, .. }
+            if message.contains("unable to acquire") && message.contains("lock")
+    )
+}
+
 /// What happens to the content of a snapshot; `None`: it must not be sent, which is said.
 fn form(group: &GroupPush<'_>, snapshot: &Snapshot, manifest: &Manifest) -> Option<Form> {
-    let Some(key) = &group.run.key else {
+    let key = group.run.key.as_ref();
+    let form = form_of(key, manifest);
+    match &form {
+        Some(Form::Sealed(_)) => group.log(format!(
+            "Encrypt source snapshot '{snapshot}' on the fly while pushing to remote"
+        )),
+        Some(Form::Stored) if key.is_some() => group.log(format!(
+            "Snapshot '{snapshot}' already encrypted with client key, not re-encrypting with configured active encryption key"
+        )),
+        Some(Form::Stored) => {}
+        None => {
+            group.warn(partly_encrypted(snapshot));
+            group.run.report.missing([snapshot.time]);
+        }
+    }
+    form
+}
+
+/// The same without a word.
+pub(super) fn form_of(key: Option<&Arc<CryptKey>>, manifest: &Manifest) -> Option<Form> {
+    let Some(key) = key else {
         return Some(Form::Stored);
     };
     let encrypted = manifest.files.iter();
     let encrypted = encrypted.filter(|file| file.crypt_mode == CryptMode::Encrypt);
     match encrypted.count() {
-        0 => {
-            group.log(format!(
-                "Encrypt source snapshot '{snapshot}' on the fly while pushing to remote"
-            ));
-            Some(Form::Sealed(Arc::clone(key)))
-        }
-        count if count == manifest.files.len() => {
-            group.log(format!(
-                "Snapshot '{snapshot}' already encrypted with client key, not re-encrypting with configured active encryption key"
-            ));
-            Some(Form::Stored)
-        }
-        _ => {
-            group.warn(format!(
-                "Encountered partially encrypted snapshot '{snapshot}', refuse to re-encrypt and skip"
-            ));
-            None
-        }
+        0 => Some(Form::Sealed(Arc::clone(key))),
+        count if count == manifest.files.len() => Some(Form::Stored),
+        _ => None,
     }
+}
+
+/// Why a snapshot is left out when it would have to be encrypted.
+pub(super) fn partly_encrypted(snapshot: &Snapshot) -> String {
+    format!("Encountered partially encrypted snapshot '{snapshot}', refuse to re-encrypt and skip")
 }
 
 struct SnapshotPush<'a> {
@@ -158,12 +202,13 @@ impl SnapshotPush<'_> {
         }
     }
 
-    /// Sends all files. Returns the manifest of what the target has then.
+    /// Sends all files, several at a time. Returns the manifest of what the target has then.
     async fn files(&self, manifest: &Manifest) -> Result<Manifest> {
-        let mut files = Vec::with_capacity(manifest.files.len());
-        for entry in &manifest.files {
-            files.push(self.file(entry).await?);
-        }
+        let files: Vec<FileEntry> = stream::iter(manifest.files.clone())
+            .map(|entry| async move { self.file(&entry).await })
+            .buffered(FILES_AT_ONCE)
+            .try_collect()
+            .await?;
         let mut sent = manifest.clone();
         // What a verification here found out says nothing about the copy.
         sent.set_verify_state(None);

@@ -7,7 +7,8 @@ use backstop_client::writer::{BackupSession, SessionTarget};
 use backstop_client::{ClientError, HttpClient};
 use backstop_types::record::{DeleteStats, NamespaceItem, SyncJobConfig};
 use backstop_types::{
-    AuthId, BackupGroup, BackupId, BackupTime, BackupType, DatastoreName, Namespace, Snapshot,
+    ArchiveName, AuthId, BackupGroup, BackupId, BackupTime, BackupType, DatastoreName, Namespace,
+    Snapshot,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -37,7 +38,7 @@ pub(in crate::sync) struct PushTarget {
 pub(in crate::sync) struct GroupThere {
     /// Whether it belongs to the account of the remote.
     pub is_own: bool,
-    /// Time of its newest snapshot, if the target says.
+    /// Time of its newest snapshot, if the target says, and that is finished.
     pub last: Option<BackupTime>,
 }
 
@@ -56,6 +57,9 @@ struct GroupEntry {
     backup_id: BackupId,
     last_backup: Option<i64>,
     owner: Option<AuthId>,
+    /// Those of the snapshot that `last_backup` tells of.
+    #[serde(default)]
+    files: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -164,7 +168,9 @@ impl PushTarget {
         let items: Vec<GroupEntry> =
             parse(answer.map_err(failed("asking the remote for groups"))?)?;
         let group = |item: GroupEntry| {
-            let last = item.last_backup.filter(|last| *last > 0);
+            // A snapshot that is being written, or never was finished, may show as the last one.
+            let is_finished = item.files.iter().any(|file| file == ArchiveName::MANIFEST);
+            let last = item.last_backup.filter(|last| *last > 0 && is_finished);
             let there = GroupThere {
                 is_own: item.owner.as_ref() == Some(&self.user),
                 last: last.and_then(|last| BackupTime::new(last).ok()),
@@ -196,7 +202,14 @@ impl PushTarget {
     }
 
     /// Begins to write a snapshot. It is gone again unless it is finished.
-    pub async fn begin(&self, namespace: &Namespace, snapshot: &Snapshot) -> Result<BackupSession> {
+    ///
+    /// # Errors
+    /// As the client says them.
+    pub async fn begin(
+        &self,
+        namespace: &Namespace,
+        snapshot: &Snapshot,
+    ) -> std::result::Result<BackupSession, ClientError> {
         let target = SessionTarget {
             datastore: self.datastore.to_string(),
             namespace: namespace.clone(),
@@ -204,8 +217,7 @@ impl PushTarget {
             no_cache: false,
             benchmark: false,
         };
-        let session = BackupSession::start(&self.client, &target).await;
-        session.map_err(|error| refused(&error))
+        BackupSession::start(&self.client, &target).await
     }
 
     pub async fn remove_snapshot(&self, namespace: &Namespace, snapshot: &Snapshot) -> Result<()> {

@@ -16,6 +16,16 @@ use crate::sync::namespaces;
 use crate::sync::place::Place;
 use crate::sync::source::Listed;
 
+/// The snapshots of a group at the target that are not listed here, protected ones among them.
+pub(super) fn snapshots<'a>(
+    listed: &[Listed],
+    present: &'a [SnapshotThere],
+) -> impl Iterator<Item = &'a SnapshotThere> {
+    let here: HashSet<_> = listed.iter().map(|item| item.snapshot.time).collect();
+    let gone = move |there: &&SnapshotThere| !here.contains(&there.time);
+    present.iter().filter(gone)
+}
+
 /// Removes the snapshots of a group that are not listed here.
 pub(super) async fn remove_snapshots(
     push: &GroupPush<'_>,
@@ -23,8 +33,7 @@ pub(super) async fn remove_snapshots(
     present: &[SnapshotThere],
 ) -> Result<()> {
     let (run, namespace) = (push.run, push.place.target);
-    let here: HashSet<_> = listed.iter().map(|item| item.snapshot.time).collect();
-    for there in present.iter().filter(|there| !here.contains(&there.time)) {
+    for there in snapshots(listed, present) {
         let snapshot = push.group.snapshot(there.time);
         if there.is_protected {
             push.log(format!("Kept protected snapshot {snapshot} on remote"));
@@ -46,8 +55,25 @@ pub(super) async fn remove_snapshots(
 }
 
 /// Whether a group is one that this job may remove.
-fn is_removable(run: &Run, group: &BackupGroup, there: &GroupThere) -> bool {
+pub(super) fn is_removable(run: &Run, group: &BackupGroup, there: &GroupThere) -> bool {
     there.is_own && GroupFilter::selects(&run.config.group_filter, group)
+}
+
+/// The groups of a namespace of the target that are not here, and that may be removed.
+pub(super) async fn groups(
+    run: &Run,
+    source: &Namespace,
+    there: &HashMap<BackupGroup, GroupThere>,
+) -> Result<Vec<BackupGroup>> {
+    // All of them, whoever may read them: what is only hidden has not vanished.
+    let here: HashSet<_> = run.local.all_groups(source).await?.into_iter().collect();
+    let mut vanished: Vec<BackupGroup> = there
+        .iter()
+        .filter(|(group, there)| !here.contains(*group) && is_removable(run, group, there))
+        .map(|(group, _)| group.clone())
+        .collect();
+    vanished.sort();
+    Ok(vanished)
 }
 
 /// Removes the groups of a namespace that are not here.
@@ -56,21 +82,8 @@ pub(super) async fn remove_groups(
     place: &Place<'_>,
     there: &HashMap<BackupGroup, GroupThere>,
 ) -> Result<()> {
-    // All of them, whoever may read them: what is only hidden has not vanished.
-    let here: HashSet<_> = run
-        .local
-        .all_groups(place.source)
-        .await?
-        .into_iter()
-        .collect();
-    let mut vanished: Vec<&BackupGroup> = there
-        .iter()
-        .filter(|(group, there)| !here.contains(*group) && is_removable(run, group, there))
-        .map(|(group, _)| group)
-        .collect();
-    vanished.sort();
-    for group in vanished {
-        if let Err(error) = remove_group(run, place.target, group).await {
+    for group in groups(run, place.source, there).await? {
+        if let Err(error) = remove_group(run, place.target, &group).await {
             run.failed(&format!(
                 "Failed to remove vanished group {group} from remote - {error}"
             ));
@@ -101,8 +114,8 @@ async fn remove_group(run: &Run, namespace: &Namespace, group: &BackupGroup) -> 
     Ok(stats.protected_snapshots)
 }
 
-/// Removes the namespaces below the target's anchor that have no counterpart here; `there` are all of the target.
-pub(super) async fn remove_namespaces(run: &Run, there: Vec<Namespace>) -> Result<()> {
+/// The namespaces below the target's anchor that have no counterpart here, parents first; `there` are all of the target.
+pub(super) async fn namespaces(run: &Run, there: Vec<Namespace>) -> Result<Vec<Namespace>> {
     let (anchor, depth) = (&run.mapping.target, run.config.max_depth);
     let here: HashSet<Namespace> = run
         .local
@@ -122,7 +135,12 @@ pub(super) async fn remove_namespaces(run: &Run, there: Vec<Namespace>) -> Resul
         })
         .collect();
     namespaces::sort(&mut vanished);
-    for namespace in vanished.iter().rev() {
+    Ok(vanished)
+}
+
+/// Removes them.
+pub(super) async fn remove_namespaces(run: &Run, there: Vec<Namespace>) -> Result<()> {
+    for namespace in namespaces(run, there).await?.iter().rev() {
         match remove_namespace(run, namespace).await {
             Ok(None) => {
                 run.task.log(format!(

@@ -22,6 +22,7 @@ pub use runner::{StartError, start, start_realm_sync};
 pub use runs::JobRuns;
 pub use state::{JobLock, JobResult, JobState, JobStateError, JobStates};
 pub use status::JobStatus;
+pub(crate) use status::{JobLook, look};
 pub use timer::Timer;
 
 /// What a job does.

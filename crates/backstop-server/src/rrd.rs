@@ -6,7 +6,6 @@
 //! are never touched.
 
 mod file;
-pub mod forecast;
 mod journal;
 mod ring;
 mod series;
@@ -73,6 +72,31 @@ pub struct Extract {
     pub resolution: i64,
     /// Values by name, all of the same length.
     pub values: BTreeMap<&'static str, Vec<Option<f64>>>,
+}
+
+/// How full a datastore was over a timeframe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fullness {
+    /// Time of the first value, seconds since 1970.
+    pub start: i64,
+    /// Seconds from one value to the next.
+    pub resolution: i64,
+    /// Shares in use, 0 to 1.
+    pub shares: Vec<Option<f64>>,
+}
+
+impl Fullness {
+    /// The shares that are known, with their times.
+    pub fn points(&self) -> Vec<(i64, f64)> {
+        let times = (0..).map(|step: i64| {
+            let offset = step.saturating_mul(self.resolution);
+            self.start.saturating_add(offset)
+        });
+        let known = times.zip(&self.shares);
+        known
+            .filter_map(|(time, share)| Some((time, (*share)?)))
+            .collect()
+    }
 }
 
 /// All histories. Share it between threads.
@@ -185,6 +209,30 @@ impl LongHistory {
             Some(journal) => journal.clear(),
             None => Ok(()),
         }
+    }
+
+    /// How full a datastore was in the last 30 days; `None`: it was never measured.
+    pub fn fullness(&self, datastore: &str, now: i64) -> Option<Fullness> {
+        let extract = self.extract(
+            &format!("datastore/{datastore}"),
+            &["available", "used"],
+            Timeframe::MONTH,
+            Consolidation::Average,
+            now,
+        );
+        let (used, available) = (
+            extract.values.get("used")?,
+            extract.values.get("available")?,
+        );
+        let share = |(used, available): (&Option<f64>, &Option<f64>)| {
+            let (used, available) = ((*used)?, (*available)?);
+            Some(used / (used + available)).filter(|share| share.is_finite())
+        };
+        Some(Fullness {
+            start: extract.start,
+            resolution: extract.resolution,
+            shares: used.iter().zip(available).map(share).collect(),
+        })
     }
 
     /// The values of an object over a timeframe that ends at `now`. Names that were never measured are left out.

@@ -21,6 +21,7 @@ use crate::config::{ConfigError, ConfigStore, EditError, migration};
 use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher, foreign_owner};
 use crate::exposition::{ExpositionError, Latency};
+use crate::health::{Health, HealthWatch};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::http::real_ip::RealIp;
@@ -125,6 +126,7 @@ pub struct Server {
     metrics: Arc<History>,
     rrd: Arc<LongHistory>,
     latency: Latency,
+    health: Health,
     access_log: LineLog,
     auth_log: AuthLog,
     audit_log: AuditLog,
@@ -233,6 +235,11 @@ impl Server {
         &self.latency
     }
 
+    /// What is wrong: the one list of checks that everybody shows, counts or sends.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// The log of log-ins.
     pub fn auth_log(&self) -> &AuthLog {
         &self.auth_log
@@ -331,6 +338,7 @@ pub struct ServerHandle {
     sampler: Sampler,
     watcher: Watcher,
     timer: Option<Timer>,
+    health: HealthWatch,
     runtimes: Runtimes,
 }
 
@@ -379,6 +387,7 @@ impl ServerHandle {
         // What is still open after that is cut off.
         let _ = tokio::time::timeout(patience, self.listener.closed()).await;
         let (server, sampler, watcher) = (Arc::clone(&self.server), self.sampler, self.watcher);
+        let health = self.health;
         // The writers may have ended; nothing more can be done about their last lines.
         let _ = tokio::task::spawn_blocking(move || {
             server.access_log.flush();
@@ -389,6 +398,7 @@ impl ServerHandle {
                 tracing::error!(%err, "unable to write the history of what was measured");
             }
             watcher.stop();
+            health.stop();
         })
         .await;
         drop(self.runtimes);
@@ -498,6 +508,7 @@ async fn run_with(
     ));
     let start_timer = || Timer::start(Arc::clone(&server));
     let timer = schedules.then(start_timer).transpose()?;
+    let health = HealthWatch::start(Arc::clone(&server))?;
     Ok(ServerHandle {
         server,
         administrator,
@@ -508,6 +519,7 @@ async fn run_with(
         sampler,
         watcher,
         timer,
+        health,
         runtimes,
     })
 }
@@ -572,6 +584,7 @@ fn prepare(
         metrics: Arc::default(),
         latency: Latency::new()?,
         rrd: Arc::new(LongHistory::open(roots.var_lib().join("rrdb"))),
+        health: Health::open(&roots),
         roots,
         node,
         config,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
-use crate::manager_commands::{audit, metrics, retention_lock, sessions, token};
+use crate::manager_commands::{audit, health, metrics, retention_lock, sessions, token};
 use crate::output;
 use crate::prune_simulator_command;
 use crate::server_command;
@@ -25,6 +25,7 @@ Usage: backstop COMMAND
   client           back up and restore (the commands of proxmox-backup-client)
   manager          set up datastores, users and permissions (the commands of proxmox-backup-manager)
   pxar             work with archives of directories (the commands of pxar)
+  health           show what is wrong, and what to do
   calendar         explain a calendar event, as schedules are written
   prune-simulator  show what retention rules would keep
   metrics          who may scrape metrics for Prometheus
@@ -46,6 +47,7 @@ pub fn program(name: String) -> Program {
             .command("calendar", calendar_command::command())
             .command("prune-simulator", prune_simulator_command::command())
             .group("metrics", metrics::commands())
+            .group("health", health::commands())
             .group("retention-lock", retention_lock::commands())
             .command("server", server_command::command())
             .group("sessions", sessions::commands())

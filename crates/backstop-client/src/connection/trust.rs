@@ -30,6 +30,8 @@ pub struct CertificateSummary {
     pub not_before: String,
     /// End of the validity.
     pub not_after: String,
+    /// Both, in seconds since 1970; `None`: the certificate cannot be read.
+    pub validity: Option<(i64, i64)>,
 }
 
 impl CertificateSummary {
@@ -44,6 +46,10 @@ impl CertificateSummary {
                 issuer: parsed.issuer().to_string(),
                 not_before: parsed.validity().not_before.to_string(),
                 not_after: parsed.validity().not_after.to_string(),
+                validity: Some((
+                    parsed.validity().not_before.timestamp(),
+                    parsed.validity().not_after.timestamp(),
+                )),
             },
             Err(_) => Self {
                 fingerprint,
@@ -52,6 +58,7 @@ impl CertificateSummary {
                 issuer: "unreadable".to_owned(),
                 not_before: "unknown".to_owned(),
                 not_after: "unknown".to_owned(),
+                validity: None,
             },
         }
     }

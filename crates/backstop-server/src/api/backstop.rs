@@ -2,6 +2,7 @@
 
 mod append_only;
 pub mod certificate;
+mod health;
 pub mod retention_lock;
 
 use backstop_calendar::CalendarEvent;
@@ -41,6 +42,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     let mut endpoints = retention_lock::endpoints();
     endpoints.extend(append_only::endpoints());
     endpoints.extend(certificate::endpoints());
+    endpoints.extend(health::endpoints());
     endpoints.push(Endpoint {
         method: Method::Get,
         path: "/backstop/prune-simulator",

@@ -2,6 +2,7 @@
 
 mod metrics;
 
+use backstop_health::forecast;
 use backstop_types::record::{BackendType, DatastoreConfig, DatastoreUsage, MountStatus};
 use backstop_types::{Namespace, Operation, Privileges};
 
@@ -10,7 +11,6 @@ use jiff::Timestamp;
 use super::admin::datastore::reach;
 use crate::http::{ApiError, Reply};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
-use crate::rrd::{Consolidation, Timeframe, forecast};
 
 /// The endpoints of this room.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -90,33 +90,13 @@ fn usage_of(
 
 /// How full it was in the last 30 days, and when it will be full if that goes on.
 fn add_history(context: &RequestContext, config: &DatastoreConfig, entry: &mut DatastoreUsage) {
-    let extract = context.server().rrd().extract(
-        &format!("datastore/{}", config.name),
-        &["available", "used"],
-        Timeframe::MONTH,
-        Consolidation::Average,
-        Timestamp::now().as_second(),
-    );
-    let (Some(used), Some(available)) =
-        (extract.values.get("used"), extract.values.get("available"))
-    else {
+    let now = Timestamp::now().as_second();
+    let rrd = context.server().rrd();
+    let Some(fullness) = rrd.fullness(config.name.as_str(), now) else {
         return;
     };
-    let share = |(used, available): (&Option<f64>, &Option<f64>)| {
-        let (used, available) = ((*used)?, (*available)?);
-        Some(used / (used + available)).filter(|share| share.is_finite())
-    };
-    let history: Vec<Option<f64>> = used.iter().zip(available).map(share).collect();
-    let times = (0..).map(|step: i64| {
-        let offset = step.saturating_mul(extract.resolution);
-        extract.start.saturating_add(offset)
-    });
-    let points: Vec<(i64, f64)> = times
-        .zip(&history)
-        .filter_map(|(time, share)| Some((time, (*share)?)))
-        .collect();
-    entry.estimated_full_date = forecast::full_at(&points);
-    entry.history_start = u64::try_from(extract.start).ok();
-    entry.history_delta = u64::try_from(extract.resolution).ok();
-    entry.history = Some(history);
+    entry.estimated_full_date = forecast::full_at(&fullness.points());
+    entry.history_start = u64::try_from(fullness.start).ok();
+    entry.history_delta = u64::try_from(fullness.resolution).ok();
+    entry.history = Some(fullness.shares);
 }

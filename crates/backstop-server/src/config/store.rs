@@ -115,6 +115,8 @@ pub enum JsonFile {
     Certificate,
     /// The certificate that is announced, with its key. Not a file of stock servers.
     NextCertificate,
+    /// How often backups are expected, and maintenance windows. No secret, and no file of stock servers.
+    Health,
 }
 
 impl JsonFile {
@@ -131,6 +133,7 @@ impl JsonFile {
             Self::Remotes => "backstop-remotes.json",
             Self::Certificate => "backstop-certificate.json",
             Self::NextCertificate => "backstop-next-certificate.json",
+            Self::Health => "backstop-health.json",
         }
     }
 
@@ -145,7 +148,8 @@ impl JsonFile {
             | Self::Sessions
             | Self::Remotes
             | Self::Metrics
-            | Self::Certificate => FileClass::Config,
+            | Self::Certificate
+            | Self::Health => FileClass::Config,
         }
     }
 

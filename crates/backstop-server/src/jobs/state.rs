@@ -1,7 +1,7 @@
 //! Files that say when a job ran last and how that ended. Format: `docs/formats/jobs.md`.
 
-use std::fs::{File, OpenOptions, rename};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::JobId;
 use super::history::JobHistory;
+use crate::state_file;
 
 /// Most that is read of a state file; they have some hundred bytes, plus an error text.
 const MAX_SIZE: u64 = 1 << 20;
@@ -220,25 +221,9 @@ impl JobStates {
         content: &impl Serialize,
     ) -> Result<(), JobStateError> {
         let path = self.path(job, extension);
-        let temporary = self.path(job, &format!("tmp_{}", uuid::Uuid::new_v4().simple()));
-        let write = || {
-            let text = serde_json::to_vec(content)?;
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o644)
-                .open(&temporary)?;
-            ownership::inherit(&file, &temporary)?;
-            file.write_all(&text)?;
-            // A state that is lost with the power would make a job run twice.
-            file.sync_all()?;
-            rename(&temporary, &path)
-        };
-        write().map_err(|err| {
-            // Best effort: the failure to report is the first one.
-            let _ = std::fs::remove_file(&temporary);
-            JobStateError::new("write", &path)(err)
-        })
+        // A state that is lost with the power would make a job run twice.
+        let write = || state_file::replace(&path, &serde_json::to_vec(content)?, 0o644);
+        write().map_err(JobStateError::new("write", &path))
     }
 
     /// Whether there is a file for this job.

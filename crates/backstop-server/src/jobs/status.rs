@@ -4,13 +4,14 @@ use std::path::Path;
 
 use backstop_calendar::CalendarEvent;
 use backstop_types::Upid;
+use backstop_types::record::TaskState;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::scheduler::LastRun;
 use super::state::JobResult;
-use super::{JobId, JobState, JobStateError, JobStates, ShownHistory};
+use super::{JobHistory, JobId, JobState, JobStateError, JobStates, ShownHistory};
 use crate::server::Server;
 use crate::task::{is_alive, read_status};
 
@@ -94,6 +95,53 @@ impl JobStatus {
         status.backstop = history.map(|history| history.shown(now));
         Ok(status)
     }
+}
+
+/// What is known of a job for whoever judges it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobLook {
+    /// What its schedule counts from, in seconds since 1970.
+    pub reference: i64,
+    /// Since when it runs, in seconds since 1970.
+    pub running: Option<i64>,
+    /// Its last run that has ended, when it ended, and how.
+    pub last: Option<(Upid, i64, TaskState)>,
+    /// What is remembered beyond that.
+    pub history: Option<JobHistory>,
+}
+
+/// Looks at a job. Blocks for small files.
+///
+/// # Errors
+/// When its files cannot be read.
+pub(crate) fn look(server: &Server, job: &JobId, now: i64) -> Result<JobLook, JobStateError> {
+    let state = current(server, job, now)?;
+    let mut look = JobLook {
+        reference: reference(&state, now),
+        history: server.job_states().history(job)?,
+        ..JobLook::default()
+    };
+    match state {
+        JobState::Created { .. } | JobState::Unknown => {}
+        JobState::Started { upid } => {
+            look.running = Some(upid.starttime);
+            // The state file knows of one run only; the one before is in the history, and its log says how it ended.
+            let before = look.history.as_ref();
+            let before = before.and_then(|history| history.upid.clone());
+            look.last = before.filter(|before| *before != upid).map(|before| {
+                let (end, state) = server.tasks().status(&before);
+                (before, end, state)
+            });
+        }
+        JobState::Finished { upid, state, .. } => {
+            let (end, state) = (state.end().0, state.task_state());
+            if let Some(history) = &mut look.history {
+                history.count(&upid, end, &state);
+            }
+            look.last = Some((upid, end, state));
+        }
+    }
+    Ok(look)
 }
 
 /// The state of a job as it is now.

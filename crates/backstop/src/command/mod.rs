@@ -32,6 +32,7 @@ pub enum Node {
 #[derive(Default)]
 pub struct Group {
     children: BTreeMap<&'static str, Node>,
+    otherwise: Option<&'static str>,
 }
 
 impl Group {
@@ -49,6 +50,12 @@ impl Group {
     /// Adds a group of commands under `word`.
     pub fn group(mut self, word: &'static str, group: Group) -> Self {
         self.children.insert(word, Node::Group(group));
+        self
+    }
+
+    /// The command under `word` is meant where nothing or an option follows.
+    pub fn otherwise(mut self, word: &'static str) -> Self {
+        self.otherwise = Some(word);
         self
     }
 
@@ -245,7 +252,7 @@ impl Program {
         if words.first().is_some_and(|w| "help" == w) {
             return self.help(words.get(1..).unwrap_or_default());
         }
-        match self.resolve(words) {
+        match self.resolve(&self.with_default(words)) {
             Resolved::Command {
                 path,
                 command,
@@ -299,6 +306,24 @@ impl Program {
                 failure()
             }
         }
+    }
+
+    /// The words with that of the command which their group means when none is named.
+    fn with_default(&self, words: &[String]) -> Vec<String> {
+        let (path, group) = match self.resolve(words) {
+            Resolved::NoCommand { path, group } => (path, group),
+            Resolved::Unknown { path, group, word }
+                if word.starts_with('-') && word != "--help" && word != "-h" =>
+            {
+                (path, group)
+            }
+            _ => return words.to_vec(),
+        };
+        let mut words = words.to_vec();
+        if let Some(word) = group.otherwise {
+            words.insert(path.len().min(words.len()), word.to_owned());
+        }
+        words
     }
 
     fn possible(&self, group: &Group, path: &[&str]) -> Vec<&'static str> {

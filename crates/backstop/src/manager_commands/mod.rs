@@ -7,6 +7,7 @@ mod cert;
 mod datastore;
 mod encryption_key;
 mod garbage_collection;
+pub mod health;
 mod jobs;
 mod local_server;
 pub mod metrics;

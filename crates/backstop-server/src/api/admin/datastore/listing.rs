@@ -177,10 +177,7 @@ fn snapshots(context: &RequestContext, params: &Params) -> Result<Reply, ApiErro
         }
     }
     let lock = datastore.retention_lock().in_namespace(&ns)?;
-    let summarise = |info: &SnapshotInfo, manifest: Option<(&Manifest, u64)>| {
-        serde_json::to_string(&snapshot_item(info, manifest)).unwrap_or_default()
-    };
-    let parts = datastore.summaries(&ns, &groups, &summarise, &|number, items| match (
+    let parts = datastore.summaries(&ns, &groups, &snapshot_summary, &|number, items| match (
         groups.get(number),
         owners.get(number),
     ) {
@@ -238,6 +235,11 @@ fn locked_until(
     let Timed { backup_time } = serde_json::from_str(&format!("{item}}}"))?;
     let locked = lock.locked(&group.snapshot(backup_time))?;
     Ok(locked.map(|locked| locked.until))
+}
+
+/// The text of a snapshot that is remembered: its item without its owner, as JSON.
+pub fn snapshot_summary(info: &SnapshotInfo, manifest: Option<(&Manifest, u64)>) -> String {
+    serde_json::to_string(&snapshot_item(info, manifest)).unwrap_or_default()
 }
 
 /// A snapshot without its owner.

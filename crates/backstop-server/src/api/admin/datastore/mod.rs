@@ -27,6 +27,7 @@ use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContex
 
 pub use download::on_thread;
 pub use garbage::{collect_garbage, gc_endpoints};
+pub use listing::snapshot_summary;
 pub use prune::{DatastorePrune, keep_options};
 pub use verify::{verify_groups, verify_new};
 

@@ -1,5 +1,7 @@
 //! When something will be full, if it goes on as before.
 
+use crate::number::{float, whole};
+
 /// Fewer points than this tell nothing.
 const ENOUGH: usize = 7;
 
@@ -34,19 +36,6 @@ pub fn full_at(points: &[(i64, f64)]) -> Option<i64> {
     after
         .is_finite()
         .then(|| start.saturating_add(whole(after.floor())))
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "spans of time are far below 2^52"
-)]
-fn float(number: i64) -> f64 {
-    number as f64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
-fn whole(number: f64) -> i64 {
-    number as i64
 }
 
 #[cfg(test)]

@@ -1,0 +1,261 @@
+//! What is known of a server at a moment, as plain values. Whoever gathers them judges nothing. Times are seconds since 1970.
+
+use std::collections::BTreeSet;
+
+use backstop_types::Namespace;
+
+use crate::Scope;
+
+/// All of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// When the server started: before, nothing could have been done.
+    pub started: i64,
+    /// Configuration files that cannot be read.
+    pub configuration: Vec<ConfigurationFacts>,
+    /// Jobs of all kinds.
+    pub jobs: Vec<JobFacts>,
+    /// Datastores.
+    pub datastores: Vec<DatastoreFacts>,
+    /// Groups of the datastores that could be looked at.
+    pub groups: Vec<GroupFacts>,
+    /// Datastores whose groups are all among `groups`.
+    pub listed: BTreeSet<String>,
+    /// What verifies.
+    pub verifications: Vec<VerificationFacts>,
+    /// Where sync jobs write to.
+    pub targets: Vec<TargetFacts>,
+    /// Certificates, this server's and those of remotes.
+    pub certificates: Vec<CertificateFacts>,
+    /// The clock.
+    pub clock: ClockFacts,
+    /// What goes out: notifications and heartbeats.
+    pub deliveries: Vec<DeliveryFacts>,
+}
+
+/// A configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigurationFacts {
+    /// Its name, such as `sync.cfg`.
+    pub file: String,
+    /// Why it cannot be read; `None`: it can.
+    pub error: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well.
+    Ok,
+    /// With this many warnings.
+    Warnings(u64),
+    /// With an error.
+    Failed(String),
+    /// Nobody knows: it was cut off.
+    Unknown,
+}
+
+/// A run of a job that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFacts {
+    /// Its start.
+    pub start: i64,
+    /// Its end.
+    pub end: i64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its task.
+    pub task: String,
+}
+
+/// A job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFacts {
+    /// `sync`, `prune`, `verify`, `gc` or `realm-sync`.
+    pub kind: &'static str,
+    /// Its id in the configuration.
+    pub id: String,
+    /// What it concerns.
+    pub scope: Scope,
+    /// Whether it is switched off.
+    pub disabled: bool,
+    /// Its calendar event.
+    pub schedule: Option<String>,
+    /// What the schedule counts from: the start of the last run, or when the job was made or changed.
+    pub reference: i64,
+    /// Since when it runs.
+    pub running: Option<i64>,
+    /// Its last run that has ended.
+    pub last: Option<RunFacts>,
+    /// When a run last ended well.
+    pub last_success: Option<i64>,
+    /// How many runs failed since then.
+    pub failures: u64,
+    /// Why nothing is known of its runs.
+    pub unreadable: Option<String>,
+}
+
+impl JobFacts {
+    /// What its checks are about.
+    pub fn object(&self) -> String {
+        format!("job/{}/{}", self.kind, self.id)
+    }
+}
+
+/// Whether a datastore can be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reachable {
+    /// It can.
+    #[default]
+    Yes,
+    /// Its file system is gone, failing or hanging.
+    No(String),
+    /// It was asked, and has not answered for so many seconds.
+    Silent(i64),
+    /// A maintenance mode closes it, wholly or for writing.
+    Maintenance(String),
+}
+
+/// A datastore.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DatastoreFacts {
+    /// Its name.
+    pub name: String,
+    /// Whether it can be used.
+    pub reachable: Reachable,
+    /// Whether its content was looked at; else nothing is said of that.
+    pub looked: bool,
+    /// Its size and what of it is available, in bytes.
+    pub space: Option<(u64, u64)>,
+    /// Shares in use, 0 to 1, in the order of time.
+    pub history: Vec<(i64, f64)>,
+    /// The last garbage collection: when it ended, and how many corrupt chunks it found. `None`: there was none.
+    pub collected: Option<(i64, u64)>,
+    /// Whether garbage collection has a schedule.
+    pub collects: bool,
+    /// The age of the datastore, as far as it is known: its oldest snapshot, or when it was first seen.
+    pub oldest: Option<i64>,
+}
+
+/// A finished snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotFacts {
+    /// When it was made.
+    pub time: i64,
+    /// The size of what was backed up, in bytes.
+    pub size: Option<u64>,
+}
+
+/// A backup group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// The datastore.
+    pub datastore: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// Type and id, such as `vm/100`.
+    pub group: String,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// The newest finished snapshots, newest first.
+    pub newest: Vec<SnapshotFacts>,
+    /// The oldest finished snapshot.
+    pub oldest: Option<i64>,
+    /// Times of snapshots in which verification found damage, newest first.
+    pub damaged: Vec<i64>,
+    /// When a snapshot of it was last verified.
+    pub verified: Option<i64>,
+}
+
+impl GroupFacts {
+    /// What its checks are about: `group/store1/ns/a/vm/100`.
+    pub fn object(&self) -> String {
+        group_object(&self.datastore, &self.namespace, &self.group)
+    }
+}
+
+/// What the checks of a group are about.
+pub fn group_object(datastore: &str, namespace: &Namespace, group: &str) -> String {
+    if namespace.is_root() {
+        return format!("group/{datastore}/{group}");
+    }
+    let below = namespace.to_string().replace('/', "/ns/");
+    format!("group/{datastore}/ns/{below}/{group}")
+}
+
+/// A verification job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerificationFacts {
+    /// Its id.
+    pub job: String,
+    /// The datastore.
+    pub datastore: String,
+    /// Where it begins.
+    pub namespace: Namespace,
+    /// How many levels of namespaces below that it goes; `None`: all.
+    pub depth: Option<usize>,
+    /// After how many days what was verified is verified again; `None`: never, or always.
+    pub again_after: Option<i64>,
+}
+
+/// Where a sync job that pulls writes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TargetFacts {
+    /// The job.
+    pub job: String,
+    /// What it concerns.
+    pub scope: Scope,
+    /// The datastore.
+    pub datastore: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// How many levels of namespaces below that; `None`: all.
+    pub depth: Option<usize>,
+    /// Where it reads from, with remote, datastore and namespace.
+    pub source: String,
+    /// Whether it takes all groups.
+    pub takes_all: bool,
+    /// Who owns what it makes.
+    pub owner: String,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Whose: `own`, or the name of a remote.
+    pub remote: Option<String>,
+    /// When it becomes valid and when it ends; `None`: not known.
+    pub validity: Option<(i64, i64)>,
+    /// Its SHA-256.
+    pub fingerprint: Option<String>,
+    /// What is wrong with the trust in it.
+    pub untrusted: Option<String>,
+    /// The certificate that follows by itself, when it is announced, and from when on.
+    pub next: Option<i64>,
+}
+
+/// The clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClockFacts {
+    /// Jumps that were seen: when, and by how many seconds, forward or back.
+    pub jumps: Vec<(i64, i64)>,
+    /// Datastores whose retention lock does not believe the clock, with the seconds that it is ahead.
+    pub ahead: Vec<(String, i64)>,
+}
+
+/// A way out: a target of notifications, or a monitor that takes heartbeats.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryFacts {
+    /// Whether it takes heartbeats, and no notifications.
+    pub heartbeat: bool,
+    /// Its name.
+    pub target: String,
+    /// How many messages wait for it.
+    pub waiting: u64,
+    /// How many were given up lately.
+    pub lost: u64,
+    /// Since when the oldest waits, or when the first that is lost was made.
+    pub since: Option<i64>,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}

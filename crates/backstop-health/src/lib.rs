@@ -1,0 +1,68 @@
+//! Health: one list of checks, each with a stable code, a state, since when, why, and what to do.
+//!
+//! Everything here is a pure function of facts and a given moment: nothing reads a clock, a file or a network. Whoever shows,
+//! counts or sends the state of the server takes it from this list and has no opinion of its own.
+//!
+//! ```text
+//! facts ─► judge ─► findings ─► ledger ─► checks, and what has changed
+//! ```
+//!
+//! [`judge`] knows what is wrong now; the [`Ledger`] remembers since when, who has acknowledged it, and what was expected in a
+//! maintenance window. What is wrong never vanishes without a recovery, and is never muted.
+
+mod backup;
+mod cadence;
+mod certificate;
+mod check;
+mod clock;
+mod code;
+mod collision;
+mod configuration;
+mod datastore;
+mod delivery;
+pub mod facts;
+pub mod forecast;
+mod job;
+mod learnt;
+mod ledger;
+mod moment;
+mod number;
+pub mod plugin;
+mod settings;
+mod span;
+mod window;
+
+pub use check::{Acknowledgement, Check, Expected, Finding, Measure, Recovered, Scope};
+pub use code::{Code, State};
+pub use facts::Facts;
+pub use learnt::Learnt;
+pub use ledger::{Change, Held, Ledger, LedgerError, Observation, Reason};
+pub use moment::Moment;
+pub use settings::{Every, Expectation, Place, Settings, SettingsError};
+pub use span::{parse_span, span_text};
+pub use window::{Span, Window};
+
+/// All that is to be said of these facts, whether good or bad, in a fixed order.
+pub fn judge(facts: &Facts, settings: &Settings, learnt: &Learnt, moment: &Moment) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    configuration::judge(&facts.configuration, &mut findings);
+    for job in &facts.jobs {
+        job::judge(job, facts.started, learnt, moment, &mut findings);
+    }
+    for datastore in &facts.datastores {
+        datastore::judge(datastore, moment, &mut findings);
+    }
+    backup::judge(facts, settings, learnt, moment, &mut findings);
+    collision::judge(facts, &mut findings);
+    for certificate in &facts.certificates {
+        certificate::judge(certificate, moment, &mut findings);
+    }
+    clock::judge(&facts.clock, moment, &mut findings);
+    for delivery in &facts.deliveries {
+        delivery::judge(delivery, moment, &mut findings);
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Health: gathers the facts of this server, and keeps the one list of checks that `backstop_health` makes of them.
+//!
+//! A thread of its own gathers each minute and on demand; whoever asks gets the list that was made last, at once, with its age.
+//! What a hanging file system does not tell is said to be unknown: it holds up neither the list nor anybody who asks. Nothing
+//! here has an opinion; that is the crate's business.
+
+mod clock;
+mod datastores;
+mod gather;
+mod jobs;
+mod memory;
+mod remotes;
+mod settings;
+mod visibility;
+mod watch;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstop_health::{Change, Check, Code, LedgerError};
+use jiff::Timestamp;
+use parking_lot::{Condvar, Mutex};
+
+use crate::roots::Roots;
+
+pub(crate) use visibility::Eyes;
+pub use watch::HealthWatch;
+
+use datastores::Listings;
+use memory::Memory;
+use remotes::Remotes;
+
+/// How long somebody who wants fresh checks waits for them.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The checks as they were at a time.
+#[derive(Debug, Clone, Default)]
+pub struct Checked {
+    /// When the facts were gathered, in seconds since 1970; 0: they never were.
+    pub at: i64,
+    /// How long that took, in milliseconds.
+    pub milliseconds: u64,
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+impl Checked {
+    /// How old they are, in seconds.
+    pub fn age(&self, now: i64) -> i64 {
+        now.saturating_sub(self.at).max(0)
+    }
+}
+
+/// How far the gathering thread is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Numbers of gatherings: the last that somebody wants, the last that was begun, and the last that is done.
+    wanted: u64,
+    begun: u64,
+    done: u64,
+    /// Whether somebody waits for news.
+    is_asked: bool,
+    stops: bool,
+}
+
+/// Health of this server.
+pub struct Health {
+    memory: Mutex<Memory>,
+    latest: Mutex<Arc<Checked>>,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+    listings: Listings,
+    remotes: Remotes,
+    started: i64,
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").finish_non_exhaustive()
+    }
+}
+
+impl Health {
+    /// Health with what is remembered below these directories. Never fails: losing the memory costs only the memory.
+    pub(crate) fn open(roots: &Roots) -> Self {
+        Self {
+            memory: Mutex::new(Memory::open(roots.var_lib().join(memory::FILE))),
+            latest: Mutex::default(),
+            progress: Mutex::default(),
+            moved: Condvar::new(),
+            listings: Mutex::new(HashMap::new()),
+            remotes: Mutex::new(HashMap::new()),
+            started: Timestamp::now().as_second(),
+        }
+    }
+
+    /// The checks as they were made last. Never blocks.
+    pub fn latest(&self) -> Arc<Checked> {
+        Arc::clone(&self.latest.lock())
+    }
+
+    /// Has the facts gathered anew, and waits for that for some seconds; then the checks as they were made last. Blocking.
+    pub fn fresh(&self) -> Arc<Checked> {
+        // The one that is under way may have seen what was before.
+        let mut progress = self.progress.lock();
+        progress.is_asked = true;
+        let next = progress.begun.saturating_add(1);
+        drop(progress);
+        self.wait_for(next)
+    }
+
+    /// Has the facts gathered anew, without waiting for that.
+    fn want(&self) {
+        let mut progress = self.progress.lock();
+        progress.wanted = progress.wanted.max(progress.begun.saturating_add(1));
+        self.moved.notify_all();
+    }
+
+    /// The checks as they were made last; waits for the first ones for some seconds. Blocking.
+    pub fn first(&self) -> Arc<Checked> {
+        self.wait_for(1)
+    }
+
+    fn wait_for(&self, number: u64) -> Arc<Checked> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut progress = self.progress.lock();
+        progress.wanted = progress.wanted.max(number);
+        self.moved.notify_all();
+        while progress.done < number && !progress.stops {
+            if self.moved.wait_until(&mut progress, deadline).timed_out() {
+                break;
+            }
+        }
+        drop(progress);
+        self.latest()
+    }
+
+    /// The last changes, oldest first.
+    pub fn history(&self) -> Vec<Change> {
+        self.memory.lock().ledger().history().cloned().collect()
+    }
+
+    /// Notes that somebody knows of something. Blocks for a small file.
+    ///
+    /// # Errors
+    /// There is no such check, or all is well with it.
+    pub(crate) fn acknowledge(
+        &self,
+        (code, object): (Code, &str),
+        by: &str,
+        comment: &str,
+        until: Option<i64>,
+    ) -> Result<(), LedgerError> {
+        let now = Timestamp::now().as_second();
+        self.memory
+            .lock()
+            .change(|ledger| ledger.acknowledge(code, object, by, comment, until, now))
+    }
+
+    /// Takes that back. Blocks for a small file.
+    ///
+    /// # Errors
+    /// It is not acknowledged.
+    pub(crate) fn unacknowledge(&self, code: Code, object: &str) -> Result<(), LedgerError> {
+        self.memory
+            .lock()
+            .change(|ledger| ledger.unacknowledge(code, object))
+    }
+}
+
+pub(crate) use settings::{edit as edit_settings, load as load_settings};

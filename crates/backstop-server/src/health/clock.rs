@@ -1,0 +1,71 @@
+//! Jumps of the clock: what it says against the time that has passed since the host started.
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+/// A difference that is no jump, in seconds: clocks are set right little by little.
+const TOLERANCE: i64 = 30;
+/// Jumps that are remembered.
+const KEPT: usize = 16;
+
+/// The jumps that were seen: when, and by how many seconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Jumps {
+    #[serde(default)]
+    seen: Vec<(i64, i64)>,
+    /// The clock and the time since the start of the host when it was looked at last. Not valid for another start.
+    #[serde(skip)]
+    last: Option<(i64, i64)>,
+}
+
+impl Jumps {
+    /// Looks at the clock, which says `now`. Tells whether it has jumped.
+    pub fn look(&mut self, now: i64) -> bool {
+        self.look_at(now, clock_gettime(ClockId::Boottime).tv_sec)
+    }
+
+    fn look_at(&mut self, now: i64, passed: i64) -> bool {
+        let before = self.last.replace((now, passed));
+        let Some((clock, start)) = before else {
+            return false;
+        };
+        let expected = clock.saturating_add(passed.saturating_sub(start));
+        let by = now.saturating_sub(expected);
+        if by.saturating_abs() <= TOLERANCE {
+            return false;
+        }
+        tracing::warn!(by, "the clock has jumped by so many seconds");
+        self.seen.push((now, by));
+        let surplus = self.seen.len().saturating_sub(KEPT);
+        self.seen.drain(..surplus);
+        true
+    }
+
+    /// The jumps, oldest first.
+    pub fn seen(&self) -> &[(i64, i64)] {
+        &self.seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_one_that_drifts_is_not() {
+        let mut jumps = Jumps::default();
+        assert!(!jumps.look_at(1000, 5));
+        assert!(!jumps.look_at(1060, 65));
+        assert!(!jumps.look_at(1149, 125));
+        assert!(jumps.look_at(8409, 185));
+        assert!(!jumps.look_at(8469, 245));
+        assert!(jumps.look_at(929, 305));
+        assert_eq!(jumps.seen(), [(8409, 7200), (929, -7600)]);
+        // After a restart, nothing is known of before.
+        let text = serde_json::to_string(&jumps).unwrap();
+        let mut again: Jumps = serde_json::from_str(&text).unwrap();
+        assert!(!again.look_at(0, 1));
+        assert_eq!(again.seen(), jumps.seen());
+    }
+}

@@ -1,0 +1,383 @@
+//! Health of the real server: what goes wrong is on the list, with the exit codes of a monitoring plugin, until it is well again.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testbed::api::Api;
+use testbed::server::ServerProcess;
+
+/// How long something may take until it is seen. Generous, as machines can be slow.
+const LONG: Duration = Duration::from_secs(120);
+
+struct World {
+    server: ServerProcess,
+    api: Api,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = testbed::scratch::directory().unwrap();
+        let binary = Path::new(env!("CARGO_BIN_EXE_backstop"));
+        let server = ServerProcess::with_datastore(binary, dir.path()).unwrap();
+        let api = Api::connect(&server).unwrap();
+        Self { server, api, dir }
+    }
+
+    fn datastore(&self) -> PathBuf {
+        self.dir.path().join("datastore/store1")
+    }
+
+    /// Exit code and output of `backstop health`, which looks anew.
+    fn health(&self, words: &[&str]) -> (i32, String) {
+        let words = [words, &["--refresh", "true"]].concat();
+        let output = self.server.run("health", &words).unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), text)
+    }
+
+    fn plugin(&self, code: &str) -> (i32, String) {
+        self.health(&["--plugin", "true", "--code", code])
+    }
+
+    /// The only check with this code.
+    fn check(&self, code: &str) -> Value {
+        let (_, text) = self.health(&["--code", code, "--output-format", "json"]);
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let checks = answer["checks"].as_array().unwrap();
+        assert!(checks.len() <= 1, "{answer}");
+        checks.first().cloned().unwrap_or_default()
+    }
+
+    fn wait_for(&self, code: &str, state: &str) -> Value {
+        let begin = Instant::now();
+        loop {
+            let check = self.check(code);
+            if check["state"] == state {
+                return check;
+            }
+            assert!(begin.elapsed() < LONG, "{check}");
+        }
+    }
+
+    fn tell(&self, words: &[&str]) {
+        self.server.ok("health", words).unwrap();
+    }
+
+    fn back_up(&self, id: &str, time: i64) {
+        let file = self.dir.path().join("disk");
+        fs::write(&file, id.repeat(10_000)).unwrap();
+        let (spec, time) = (format!("disk.img:{}", file.display()), time.to_string());
+        let words = ["backup", &spec, "--backup-id", id, "--backup-time", &time];
+        self.server.ok("client", &words).unwrap();
+    }
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+#[test]
+fn a_sync_that_fails_is_critical_until_it_is_acknowledged_and_recovers_with_a_good_run() {
+    let world = World::new();
+    let source = world.dir.path().join("datastore/store2");
+    let create = ["datastore", "create", "store2", source.to_str().unwrap()];
+    world.server.ok("manager", &create).unwrap();
+    let remote = json!({
+        "name": "self", "host": "127.0.0.1", "port": world.server.address.port(), "auth-id": "admin@pbs",
+        "password": world.server.password, "fingerprint": "00:".repeat(31) + "00",
+    });
+    world.api.post("config/remote", remote).unwrap();
+    let job =
+        json!({"id": "copies", "store": "store1", "remote": "self", "remote-store": "store2"});
+    world.api.post("config/sync", job).unwrap();
+    let run = || {
+        let upid = world.api.post("admin/sync/copies/run", json!({})).unwrap();
+        world.api.end_of(&upid).unwrap()
+    };
+    let (code, text) = world.plugin("job-failed");
+    assert_eq!(
+        (code, text.starts_with("BACKSTOP OK - 1 ok |")),
+        (0, true),
+        "{text}"
+    );
+
+    assert_ne!(run(), "OK");
+    assert_ne!(run(), "OK");
+    let check = world.check("job-failed");
+    assert_eq!(
+        (&check["state"], &check["object"]),
+        (&json!("critical"), &json!("job/sync/copies"))
+    );
+    let evidence = check["evidence"].as_str().unwrap();
+    assert!(
+        evidence.starts_with("failed 2 times in a row, last "),
+        "{evidence}"
+    );
+    assert!(evidence.ends_with("no success is known"), "{evidence}");
+    let (code, text) = world.plugin("job-failed");
+    assert_eq!(code, 2);
+    assert!(
+        text.starts_with(
+            "BACKSTOP CRITICAL - 1 critical, 0 ok; job-failed job/sync/copies: failed 2 times"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("'job-failed job/sync/copies'=2;;0"), "{text}");
+    let (code, text) = world.health(&["--code", "job-failed"]);
+    assert_eq!(code, 2);
+    assert!(
+        text.starts_with("CRITICAL  job-failed  job/sync/copies  since "),
+        "{text}"
+    );
+    assert!(
+        text.contains("-> read its log: proxmox-backup-manager task log 'UPID:"),
+        "{text}"
+    );
+
+    world.tell(&[
+        "acknowledge",
+        "job-failed",
+        "job/sync/copies",
+        "--comment",
+        "new certificate",
+        "--until",
+        "8h",
+    ]);
+    let (code, text) = world.plugin("job-failed");
+    assert_eq!(
+        (
+            code,
+            text.starts_with("BACKSTOP OK - 1 acknowledged, 0 ok |")
+        ),
+        (0, true),
+        "{text}"
+    );
+    let acknowledged = world.check("job-failed");
+    assert_eq!(acknowledged["state"], "critical");
+    assert_eq!(acknowledged["acknowledged"]["by"], "root@pam");
+    world.tell(&["unacknowledge", "job-failed", "job/sync/copies"]);
+    assert_eq!(world.plugin("job-failed").0, 2);
+    world.tell(&["acknowledge", "job-failed", "job/sync/copies"]);
+
+    // The remote does not show the certificate that is expected of it; with the right one pinned, it does.
+    let changed = world.wait_for("certificate-changed", "critical");
+    assert_eq!(changed["object"], "remote/self");
+    let evidence = changed["evidence"].as_str().unwrap();
+    assert!(evidence.starts_with("expected 00:00:"), "{evidence}");
+    assert!(
+        evidence.contains(&format!("shown {}", world.server.fingerprint)),
+        "{evidence}"
+    );
+    let fingerprint = json!({"fingerprint": world.server.fingerprint});
+    world.api.put("config/remote/self", fingerprint).unwrap();
+    world.wait_for("certificate-changed", "ok");
+    assert_eq!(run(), "OK");
+    let check = world.check("job-failed");
+    assert_eq!(
+        (&check["state"], &check["recovered"]["from"]),
+        (&json!("ok"), &json!("critical"))
+    );
+    assert!(check.get("acknowledged").is_none(), "{check}");
+    let (code, text) = world.health(&["--code", "job-failed"]);
+    assert_eq!(code, 0);
+    assert!(
+        text.starts_with("recovered job-failed  job/sync/copies"),
+        "{text}"
+    );
+    let refused = ["acknowledge", "job-failed", "job/sync/copies"];
+    let refused = world.server.run("health", &refused).unwrap();
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("all is well with it"),
+        "{refused:?}"
+    );
+    // What has happened is remembered in its order, and in the server's log.
+    let history = world
+        .server
+        .ok("health", &["history", "--output-format", "json"])
+        .unwrap();
+    let history: Value = serde_json::from_str(&history).unwrap();
+    let states: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|change| change["code"] == "job-failed")
+        .collect();
+    let states: Vec<_> = states
+        .iter()
+        .map(|change| change["to"].as_str().unwrap())
+        .collect();
+    assert_eq!(states, ["critical", "ok"]);
+    world
+        .server
+        .wait_for_log(&["health: failed", "job/sync/copies", "critical"], 1)
+        .unwrap();
+}
+
+#[test]
+fn stale_and_damaged_backups_and_a_datastore_that_is_gone_are_critical() {
+    let world = World::new();
+    world.back_up("h1", now() - 2 * 86_400);
+    // One backup has no cadence.
+    assert_eq!(world.check("backup-stale")["state"], "ok");
+    world.tell(&["expect", "set", "store1", "24h"]);
+    let check = world.check("backup-stale");
+    assert_eq!(
+        (&check["state"], &check["object"]),
+        (&json!("critical"), &json!("group/store1/host/h1"))
+    );
+    assert_eq!(world.plugin("backup-stale").0, 2);
+    world.tell(&["expect", "set", "store1", "36h"]);
+    assert_eq!(world.plugin("backup-stale").0, 1);
+    world.tell(&["expect", "set", "store1", "never", "--group", "host/h1"]);
+    let (code, text) = world.plugin("backup-stale");
+    assert_eq!(code, 0, "{text}");
+    let list = world
+        .server
+        .ok("health", &["expect", "list", "--output-format", "json"])
+        .unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    world.tell(&["expect", "remove", "store1", "--group", "host/h1"]);
+    assert_eq!(world.plugin("backup-stale").0, 1);
+    world.back_up("h1", now());
+    assert_eq!(world.check("backup-stale")["recovered"]["from"], "warning");
+
+    // A chunk rots, in a maintenance window.
+    world.tell(&[
+        "window",
+        "add",
+        "disks",
+        "2h",
+        "--datastore",
+        "store1",
+        "--comment",
+        "new disks",
+    ]);
+    let mut chunks = Vec::new();
+    for folder in fs::read_dir(world.datastore().join(".chunks")).unwrap() {
+        let folder = folder.unwrap().path();
+        if folder.is_dir() {
+            chunks.extend(
+                fs::read_dir(folder)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+    }
+    assert!(!chunks.is_empty());
+    for chunk in &chunks {
+        let mut bytes = fs::read(chunk).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(chunk, bytes).unwrap();
+    }
+    assert!(
+        !world
+            .server
+            .run("manager", &["verify", "store1"])
+            .unwrap()
+            .status
+            .success()
+    );
+    let check = world.wait_for("backup-verify-failed", "critical");
+    assert_eq!(check["expected"]["window"], "disks");
+    let (code, text) = world.plugin("backup-verify-failed");
+    assert_eq!(
+        (code, text.starts_with("BACKSTOP OK - 1 expected, 0 ok |")),
+        (0, true),
+        "{text}"
+    );
+    let windows = world.server.ok("health", &["window", "list"]).unwrap();
+    assert!(
+        windows.contains("disks") && windows.contains("new disks") && windows.contains("2h"),
+        "{windows}"
+    );
+    world.tell(&["window", "remove", "disks"]);
+    assert_eq!(world.plugin("backup-verify-failed").0, 2);
+
+    // The directory is gone; what was known of its groups is not.
+    let aside = world.dir.path().join("aside");
+    fs::rename(world.datastore(), &aside).unwrap();
+    let check = world.wait_for("datastore-unavailable", "critical");
+    assert_eq!(check["object"], "datastore/store1");
+    let held = world.check("backup-verify-failed");
+    assert_eq!(held["state"], "critical");
+    assert!(held["held"].is_string(), "{held}");
+    fs::rename(&aside, world.datastore()).unwrap();
+    world.wait_for("datastore-unavailable", "ok");
+    let begin = Instant::now();
+    while world.check("backup-verify-failed")["held"].is_string() {
+        assert!(begin.elapsed() < LONG);
+    }
+}
+
+#[test]
+fn somebody_who_may_audit_one_datastore_sees_its_checks_alone_and_may_change_nothing() {
+    let world = World::new();
+    let other = world.dir.path().join("datastore/store2");
+    let create = ["datastore", "create", "store2", other.to_str().unwrap()];
+    world.server.ok("manager", &create).unwrap();
+    world.back_up("h1", now());
+    let user = json!({"userid": "auditor@pbs", "password": "auditing"});
+    world.api.post("access/users", user).unwrap();
+    let grant =
+        json!({"path": "/datastore/store2", "role": "DatastoreAudit", "auth-id": "auditor@pbs"});
+    world.api.put("access/acl", grant).unwrap();
+    world.health(&["--all", "true"]);
+    let auditor = Api::log_in(&world.server, "auditor@pbs", "auditing").unwrap();
+    let seen = |api: &Api| -> Vec<String> {
+        let answer = api.get("backstop/health").unwrap();
+        let checks = answer["checks"].as_array().unwrap().iter();
+        checks
+            .map(|check| check["object"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let some = seen(&auditor);
+    assert!(
+        !some.is_empty() && some.iter().all(|object| object == "datastore/store2"),
+        "{some:?}"
+    );
+    let all = seen(&world.api);
+    for object in [
+        "datastore/store1",
+        "datastore/store2",
+        "group/store1/host/h1",
+        "certificate/own",
+        "clock/host",
+    ] {
+        assert!(all.iter().any(|seen| seen == object), "{object}: {all:?}");
+    }
+    let refused = |result: anyhow::Result<Value>| {
+        let text = format!("{:#}", result.unwrap_err());
+        assert!(text.contains("permission check failed"), "{text}");
+    };
+    let one = json!({"code": "datastore-filling", "object": "datastore/store2"});
+    refused(auditor.post("backstop/health/acknowledge", one.clone()));
+    refused(auditor.delete("backstop/health/acknowledge", one));
+    refused(auditor.post(
+        "backstop/health/expectations",
+        json!({"store": "store2", "every": "1d"}),
+    ));
+    refused(auditor.post(
+        "backstop/health/windows",
+        json!({"id": "w1", "duration": "1h"}),
+    ));
+    refused(auditor.get("backstop/health/windows"));
+}
+
+#[test]
+fn without_a_server_the_plugin_says_that_nothing_is_known() {
+    let mut world = World::new();
+    world.server.kill().unwrap();
+    let output = world.server.run("health", &["--plugin"]).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with("BACKSTOP UNKNOWN - "), "{text}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}

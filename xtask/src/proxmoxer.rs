@@ -1,4 +1,5 @@
-//! The third-party client proxmoxer, for the test that drives a server with it: a Python environment in the cache folder.
+//! The third-party client proxmoxer, for the test that drives a server with it, and the mail server aiosmtpd, for the test that sends mail to
+//! it: a Python environment in the cache folder.
 //!
 //! Nothing is installed into the system's own Python, nor into the checkout.
 
@@ -7,12 +8,12 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// What the test needs; the versions are fixed, so that it does the same everywhere.
-const PACKAGES: [&str; 2] = ["proxmoxer==2.3.0", "requests==2.34.2"];
-/// Tells the test which Python has them.
+/// What the tests need; the versions are fixed, so that it does the same everywhere.
+const PACKAGES: [&str; 3] = ["proxmoxer==2.3.0", "requests==2.34.2", "aiosmtpd==1.4.6"];
+/// Tells the tests which Python has them.
 pub const VARIABLE: &str = "BACKSTOP_PROXMOXER_PYTHON";
 
-/// The Python that has proxmoxer; it is set up when it is missing.
+/// The Python that has them; it is set up when it is missing.
 ///
 /// # Errors
 ///
@@ -20,7 +21,7 @@ pub const VARIABLE: &str = "BACKSTOP_PROXMOXER_PYTHON";
 pub fn python() -> Result<PathBuf> {
     let folder = cache_folder()?.join("proxmoxer-2.3.0");
     let python = folder.join("bin/python");
-    if has_proxmoxer(&python) {
+    if has_packages(&python) {
         return Ok(python);
     }
     if !run("python3", &["-c", "import ensurepip, venv"])
@@ -38,8 +39,8 @@ pub fn python() -> Result<PathBuf> {
         "--disable-pip-version-check",
     ];
     succeed(&python, &[&install[..], &PACKAGES].concat())?;
-    if !has_proxmoxer(&python) {
-        bail!("{} cannot import proxmoxer", python.display());
+    if !has_packages(&python) {
+        bail!("{} cannot import what was installed", python.display());
     }
     Ok(python)
 }
@@ -53,8 +54,9 @@ fn cache_folder() -> Result<PathBuf> {
     Ok(base.join("backstop"))
 }
 
-fn has_proxmoxer(python: &Path) -> bool {
-    run(python, &["-c", "import proxmoxer, requests"]).is_ok_and(|output| output.status.success())
+fn has_packages(python: &Path) -> bool {
+    run(python, &["-c", "import proxmoxer, requests, aiosmtpd"])
+        .is_ok_and(|output| output.status.success())
 }
 
 /// Debian keeps the modules for environments in a package of their own.

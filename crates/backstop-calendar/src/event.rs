@@ -4,8 +4,8 @@
 //! time zone.
 
 mod next;
-mod parse;
-mod values;
+pub(crate) mod parse;
+pub(crate) mod values;
 mod words;
 
 use std::fmt;

@@ -378,6 +378,32 @@ impl Spool {
         })
     }
 
+    /// An item; `None` when it is not there any more, or is something else.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn item<T: DeserializeOwned>(&self, id: &str) -> Result<Option<T>, SpoolError> {
+        let entry = self.folder.read(id)?.map(|text| Entry::parse(&text));
+        let Some(Ok(entry)) = entry else {
+            return Ok(None);
+        };
+        Ok(serde_json::from_value(entry.item).ok())
+    }
+
+    /// Removes an item that somebody gives up; says whether it was there.
+    ///
+    /// # Errors
+    /// When its file cannot be removed.
+    pub fn discard(&self, id: &str) -> Result<bool, SpoolError> {
+        self.locked(|| {
+            let is_there = self.folder.names()?.iter().any(|name| name == id);
+            if is_there {
+                self.folder.remove(id)?;
+            }
+            Ok(is_there)
+        })
+    }
+
     fn read(&self, id: &str, pass: &mut Pass) -> Result<Option<Entry>, SpoolError> {
         let reason = match self.folder.read(id) {
             Ok(Some(text)) => match Entry::parse(&text) {

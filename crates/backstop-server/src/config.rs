@@ -12,6 +12,7 @@ mod file;
 pub mod jobs;
 pub mod migration;
 mod node;
+pub mod notifications;
 pub mod remote;
 mod remote_trust;
 mod store;

@@ -22,6 +22,7 @@ pub mod listener;
 mod log_rotation;
 mod memory;
 pub mod metrics;
+pub mod notifications;
 pub mod privileged_helper;
 pub mod reader_session;
 mod retention_clock;

@@ -29,6 +29,7 @@ use crate::jobs::{self, JobRuns, JobStates, Timer};
 use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
 use crate::metrics::{History, Sampler};
+use crate::notifications::{self, CertificateWatch, Courier, Notifier};
 use crate::privileged_helper::PrivilegedHelper;
 use crate::retention_clock;
 use crate::roots::Roots;
@@ -120,6 +121,7 @@ pub struct Server {
     tasks: TaskRegistry,
     job_states: JobStates,
     job_runs: JobRuns,
+    notifier: Arc<Notifier>,
     runtimes: RuntimeHandles,
     datastores: DatastoreRegistry,
     chunk_gate: ChunkGate,
@@ -166,27 +168,36 @@ impl Server {
     /// # Errors
     /// When they cannot be used; the certificate so far then stays in use.
     pub(crate) fn use_certificate_files(&self) -> Result<bool, TlsError> {
+        let mut signed = true;
+        let before = self.certificates.current();
         let changed = self.certificates.reload_if_changed(|old, new| {
             // Somebody may have put the files there, which is no reason to lose those who pinned the old certificate.
-            let signed = certificate_change::extend_chain(&self.config, old, new.fingerprint());
-            if let Err(err) = signed {
+            let extended = certificate_change::extend_chain(&self.config, old, new.fingerprint());
+            if let Err(err) = extended {
+                signed = false;
                 tracing::error!(%err, "peers that pinned the old certificate have to accept the new one by hand");
             }
         })?;
         if changed {
             let fingerprint = self.certificates.current().fingerprint().to_string();
             tracing::info!(fingerprint, "using a new certificate");
+            self.notifier
+                .certificate_changed(&before, &self.certificates.current(), signed);
         }
         Ok(changed)
     }
 
-    /// How to reach a remote. What becomes of its pin is written to the audit log. Blocks for small files.
+    /// How to reach a remote. What becomes of its pin is written to the audit log, and told. Blocks for small files.
     ///
     /// # Errors
     /// When there is no such remote, or its section makes no sense.
     pub(crate) fn remote_account(&self, name: &str) -> Result<RemoteAccount, EditError> {
         let mut account = remote::account(&self.config, name)?;
         account.pins.audited(self.audit_log.clone());
+        let (notifier, remote) = (Arc::clone(&self.notifier), account.name.clone());
+        account
+            .pins
+            .tell(move |change| notifier.pin_changed(&remote, change));
         Ok(account)
     }
 
@@ -203,6 +214,11 @@ impl Server {
     /// Which runs of jobs are not noted as ended.
     pub fn job_runs(&self) -> &JobRuns {
         &self.job_runs
+    }
+
+    /// Tells people what happened.
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
     /// The runtimes, to start work on.
@@ -337,6 +353,7 @@ pub struct ServerHandle {
     listeners: Vec<JoinHandle<io::Result<()>>>,
     sampler: Sampler,
     watcher: Watcher,
+    courier: Courier,
     timer: Option<Timer>,
     health: HealthWatch,
     runtimes: Runtimes,
@@ -388,6 +405,7 @@ impl ServerHandle {
         let _ = tokio::time::timeout(patience, self.listener.closed()).await;
         let (server, sampler, watcher) = (Arc::clone(&self.server), self.sampler, self.watcher);
         let health = self.health;
+        let courier = self.courier;
         // The writers may have ended; nothing more can be done about their last lines.
         let _ = tokio::task::spawn_blocking(move || {
             server.access_log.flush();
@@ -399,6 +417,8 @@ impl ServerHandle {
             }
             watcher.stop();
             health.stop();
+            // What it does not get done waits for the next start.
+            drop(courier);
         })
         .await;
         drop(self.runtimes);
@@ -509,6 +529,7 @@ async fn run_with(
     let start_timer = || Timer::start(Arc::clone(&server));
     let timer = schedules.then(start_timer).transpose()?;
     let health = HealthWatch::start(Arc::clone(&server))?;
+    let courier = Courier::start(Arc::clone(&server.notifier))?;
     Ok(ServerHandle {
         server,
         administrator,
@@ -518,6 +539,7 @@ async fn run_with(
         listeners,
         sampler,
         watcher,
+        courier,
         timer,
         health,
         runtimes,
@@ -576,6 +598,8 @@ fn prepare(
     }
     report_waiting_settings(&config);
     let access = AccessControl::open(Arc::clone(&config))?.with_helper(helper.clone());
+    let notifier = Notifier::open(&roots, &node, Arc::clone(&config));
+    let notifier = Arc::new(notifier.map_err(io::Error::other)?);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let datastores = DatastoreRegistry::new(Arc::clone(&config), &roots);
     let server = Arc::new(Server {
@@ -594,6 +618,7 @@ fn prepare(
         tasks,
         job_states,
         job_runs: JobRuns::default(),
+        notifier,
         runtimes,
         access_log,
         auth_log,
@@ -602,6 +627,7 @@ fn prepare(
         tree,
     });
     choose_ciphers(&server);
+    notifications::cut_off::tell(&server, &cut_off);
     cut_off::clear(&server, cut_off);
     Ok(Prepared {
         server,
@@ -641,18 +667,21 @@ fn choose_ciphers(server: &Server) {
 }
 
 async fn watch_certificate(server: Arc<Server>, mut shutdown: watch::Receiver<bool>) {
+    let expiry = Arc::new(CertificateWatch::default());
     loop {
         tokio::select! {
             () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
-        let this = Arc::clone(&server);
+        let (this, expiry) = (Arc::clone(&server), Arc::clone(&expiry));
         let look = move || {
             choose_ciphers(&this);
             if let Err(err) = certificate_change::switch_if_due(&this.config) {
                 tracing::error!(%err, "unable to switch to the certificate that was announced");
             }
-            this.use_certificate_files()
+            let changed = this.use_certificate_files();
+            expiry.look(&this);
+            changed
         };
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(_)) => {}

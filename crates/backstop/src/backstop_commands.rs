@@ -8,7 +8,9 @@ use anyhow::{Context as _, bail};
 
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
-use crate::manager_commands::{audit, health, metrics, retention_lock, sessions, token};
+use crate::manager_commands::{
+    audit, health, metrics, notification, retention_lock, sessions, token,
+};
 use crate::output;
 use crate::prune_simulator_command;
 use crate::server_command;
@@ -27,6 +29,7 @@ Usage: backstop COMMAND
   pxar             work with archives of directories (the commands of pxar)
   health           show what is wrong, and what to do
   calendar         explain a calendar event, as schedules are written
+  notification     ready-made web hooks for notifications, and what has not arrived
   prune-simulator  show what retention rules would keep
   metrics          who may scrape metrics for Prometheus
   retention-lock   keep young snapshots from being removed by anybody
@@ -45,6 +48,7 @@ pub fn program(name: String) -> Program {
         name,
         root: Group::new()
             .command("calendar", calendar_command::command())
+            .group("notification", notification::own_commands())
             .command("prune-simulator", prune_simulator_command::command())
             .group("metrics", metrics::commands())
             .group("health", health::commands())

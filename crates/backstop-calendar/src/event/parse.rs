@@ -109,7 +109,7 @@ fn keyword(word: &str) -> Option<CalendarEvent> {
 }
 
 /// A list of weekdays and ranges of them, and what follows it.
-fn weekdays(text: &str) -> Result<(ValueSet, &str), CalendarEventError> {
+pub(crate) fn weekdays(text: &str) -> Result<(ValueSet, &str), CalendarEventError> {
     let mut set = ValueSet::empty(0, 7);
     let Some(mut rest) = weekday_range(text, &mut set) else {
         let (word, _) = split_word(text);
@@ -242,7 +242,7 @@ fn item<'a>(text: &'a str, end: u16, set: &mut ValueSet) -> Option<&'a str> {
 }
 
 /// Decimal digits for a number below `end`.
-fn number(text: &str, end: u16) -> Option<(u16, &str)> {
+pub(crate) fn number(text: &str, end: u16) -> Option<(u16, &str)> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());

@@ -2,7 +2,7 @@
 
 /// A set of small numbers within fixed limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ValueSet {
+pub(crate) struct ValueSet {
     /// The smallest value there is.
     min: u16,
     /// One more than the largest value there is.
@@ -12,25 +12,25 @@ pub(super) struct ValueSet {
 }
 
 impl ValueSet {
-    pub(super) fn empty(min: u16, end: u16) -> Self {
+    pub(crate) fn empty(min: u16, end: u16) -> Self {
         let bits = vec![0; usize::from(end).div_ceil(64)];
         Self { min, end, bits }
     }
 
-    pub(super) fn full(min: u16, end: u16) -> Self {
+    pub(crate) fn full(min: u16, end: u16) -> Self {
         let mut set = Self::empty(min, end);
         set.insert_steps(min, end, 1);
         set
     }
 
-    pub(super) fn one(min: u16, end: u16, value: u16) -> Self {
+    pub(crate) fn one(min: u16, end: u16, value: u16) -> Self {
         let mut set = Self::empty(min, end);
         set.insert(value);
         set
     }
 
     /// Adds a value; values outside the limits never happen, so they are left out.
-    pub(super) fn insert(&mut self, value: u16) {
+    pub(crate) fn insert(&mut self, value: u16) {
         if (self.min..self.end).contains(&value)
             && let Some(word) = self.bits.get_mut(usize::from(value / 64))
         {
@@ -39,7 +39,7 @@ impl ValueSet {
     }
 
     /// Adds `from` and every `step`th value after it that is below `end`; without a step, `from` alone.
-    pub(super) fn insert_steps(&mut self, from: u16, end: u16, step: u16) {
+    pub(crate) fn insert_steps(&mut self, from: u16, end: u16, step: u16) {
         if step == 0 {
             self.insert(from);
         } else {
@@ -49,37 +49,37 @@ impl ValueSet {
         }
     }
 
-    pub(super) fn contains(&self, value: u16) -> bool {
+    pub(crate) fn contains(&self, value: u16) -> bool {
         self.bits
             .get(usize::from(value / 64))
             .is_some_and(|word| word >> (value % 64) & 1 == 1)
     }
 
     /// The smallest member that is not below `from`.
-    pub(super) fn next(&self, from: u16) -> Option<u16> {
+    pub(crate) fn next(&self, from: u16) -> Option<u16> {
         (from.max(self.min)..self.end).find(|value| self.contains(*value))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         (self.min..self.end).filter(|value| self.contains(*value))
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.iter().count()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.len() == usize::from(self.end - self.min)
     }
 
     /// The only member.
-    pub(super) fn single(&self) -> Option<u16> {
+    pub(crate) fn single(&self) -> Option<u16> {
         let mut members = self.iter();
         members.next().filter(|_| members.next().is_none())
     }
 
     /// First member and step, if the members go on in equal steps of more than one until the limit.
-    pub(super) fn steps(&self) -> Option<(u16, u16)> {
+    pub(crate) fn steps(&self) -> Option<(u16, u16)> {
         let members: Vec<u16> = self.iter().collect();
         let ([first, second, ..], Some(last)) = (members.as_slice(), members.last()) else {
             return None;
@@ -92,7 +92,7 @@ impl ValueSet {
     }
 
     /// Runs of successive members, each as first and last.
-    pub(super) fn runs(&self) -> Vec<(u16, u16)> {
+    pub(crate) fn runs(&self) -> Vec<(u16, u16)> {
         let mut runs: Vec<(u16, u16)> = Vec::new();
         for value in self.iter() {
             match runs.last_mut() {
@@ -104,7 +104,7 @@ impl ValueSet {
     }
 
     /// The set in the grammar of calendar events, numbers with so many digits.
-    pub(super) fn text(&self, digits: usize) -> String {
+    pub(crate) fn text(&self, digits: usize) -> String {
         if self.is_full() {
             return "*".to_owned();
         }
@@ -124,7 +124,7 @@ impl ValueSet {
 }
 
 /// Runs as text; those of one or two members are spelt out.
-pub(super) fn join_runs(
+pub(crate) fn join_runs(
     runs: &[(u16, u16)],
     to: &str,
     separator: &str,

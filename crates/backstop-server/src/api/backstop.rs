@@ -3,6 +3,7 @@
 mod append_only;
 pub mod certificate;
 mod health;
+mod notifications;
 pub mod retention_lock;
 
 use backstop_calendar::CalendarEvent;
@@ -43,6 +44,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     endpoints.extend(append_only::endpoints());
     endpoints.extend(certificate::endpoints());
     endpoints.extend(health::endpoints());
+    endpoints.extend(notifications::endpoints());
     endpoints.push(Endpoint {
         method: Method::Get,
         path: "/backstop/prune-simulator",

@@ -1,9 +1,11 @@
 //! `GET /backup`: from the request to the running session, and what is left of it at the end.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use backstop_types::schema::Property;
 use backstop_types::{DatastoreName, Operation, Privileges};
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::session::{BackupSession, MAX_CALLS};
@@ -14,6 +16,7 @@ use crate::api::admin::datastore::parameters::{
 };
 use crate::http::upgrade::{Upgrade, UpgradedConnection};
 use crate::http::{ApiError, Reply};
+use crate::notifications::events::BackupEvent;
 use crate::router::dispatch;
 use crate::router::schema::BOOLEAN;
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
@@ -160,6 +163,7 @@ async fn run(
     connection: Connection,
 ) -> Result<(), TaskFailure> {
     task.log(&setup.start);
+    let started = Instant::now();
     let session = Arc::new(BackupSession::new(
         setup.target,
         server.chunk_gate().clone(),
@@ -170,7 +174,43 @@ async fn run(
         served = serve_connection(Arc::clone(&session), connection) => served,
         () = task.aborted() => Err(TaskFailure::new("task aborted")),
     };
-    conclude(&server, &session, served).await
+    let result = conclude(&server, &session, served).await;
+    tell(&server, &session, &task, &result, started).await;
+    result
+}
+
+/// Tells how it ended.
+async fn tell(
+    server: &Arc<Server>,
+    session: &BackupSession,
+    task: &TaskContext,
+    result: &Result<(), TaskFailure>,
+    started: Instant,
+) {
+    let request = session.target().request();
+    if request.benchmark {
+        return;
+    }
+    let event = BackupEvent {
+        datastore: request.store.to_string(),
+        namespace: request.ns.to_string(),
+        group: request.snapshot.group.to_string(),
+        snapshot: request.snapshot.to_string(),
+        author: request.auth_id.to_string(),
+        upid: task.upid().to_string(),
+    };
+    let seconds = i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);
+    let reason = result.as_ref().err().map(ToString::to_string);
+    let server = Arc::clone(server);
+    let told = tokio::task::spawn_blocking(move || {
+        let notifier = server.notifier();
+        let outcome = reason.as_deref().map_or(Ok(seconds), Err);
+        let now = Timestamp::now().as_second();
+        notifier.notify(&event.ended(notifier.host(), now, outcome));
+    });
+    if let Err(err) = told.await {
+        tracing::error!(%err, "the end of a backup is not told");
+    }
 }
 
 async fn serve_connection(

@@ -127,3 +127,13 @@ fn remedy(source: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+impl From<backstop_notify::SettingsError> for EditError {
+    fn from(error: backstop_notify::SettingsError) -> Self {
+        use backstop_notify::SettingsError;
+        match error {
+            SettingsError::NotFound(text) => Self::NotFound(text),
+            SettingsError::Refused(text) => Self::Conflict(text),
+        }
+    }
+}

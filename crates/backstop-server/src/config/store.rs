@@ -43,6 +43,8 @@ pub enum SectionFile {
     MetricServer,
     /// Notification targets and matchers.
     Notifications,
+    /// Secrets of notification targets.
+    NotificationsPrivate,
 }
 
 impl SectionFile {
@@ -62,6 +64,7 @@ impl SectionFile {
             Self::EncryptionKeys => "encryption-keys.cfg",
             Self::MetricServer => "metricserver.cfg",
             Self::Notifications => "notifications.cfg",
+            Self::NotificationsPrivate => "notifications-priv.cfg",
         }
     }
 
@@ -85,6 +88,14 @@ impl SectionFile {
             Self::EncryptionKeys => schema::ENCRYPTION_KEYS,
             Self::MetricServer => schema::METRIC_SERVER,
             Self::Notifications => schema::NOTIFICATIONS,
+            Self::NotificationsPrivate => schema::NOTIFICATIONS_PRIVATE,
+        }
+    }
+
+    const fn class(self) -> FileClass {
+        match self {
+            Self::NotificationsPrivate => FileClass::Secret,
+            _ => FileClass::Config,
         }
     }
 }
@@ -320,7 +331,7 @@ impl ConfigStore {
                 .to_text(&path.to_string_lossy())
                 .map_err(ConfigError::from)?;
             self.dir
-                .replace(file.file_name(), text.as_bytes(), FileClass::Config)?;
+                .replace(file.file_name(), text.as_bytes(), file.class())?;
         }
         Ok(result)
     }

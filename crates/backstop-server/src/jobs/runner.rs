@@ -12,6 +12,7 @@ use crate::access::realm_sync::RealmSync;
 use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_groups};
 use crate::config::{ConfigError, jobs};
 use crate::datastores::{DatastoreHandle, LookupError};
+use crate::notifications::JobRun;
 use crate::server::Server;
 use crate::sync::Sync;
 use crate::task::{TaskContext, TaskError, TaskFailure, TaskSpec};
@@ -102,6 +103,7 @@ pub fn start(
     let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
     let tasks = server.tasks();
+    let told = run.told(job);
     let upid = match run.work {
         Work::Sync(sync) => {
             let work = |task| async move { sync.run_job(&own, schedule.as_deref(), task).await };
@@ -109,10 +111,16 @@ pub fn start(
         }
         work => {
             let run = Run { work, ..run };
-            tasks.spawn_thread(spec, move |task| run.run(&own, schedule.as_deref(), task))?
+            let failed = Arc::clone(&told.failed_snapshots);
+            tasks.spawn_thread(spec, move |task| {
+                let mut found = Vec::new();
+                let result = run.run(&own, schedule.as_deref(), task, &mut found);
+                *failed.lock() = found;
+                result
+            })?
         }
     };
-    note_start(server, job, &upid, lock);
+    note_start(server, job, &upid, lock, Some(told));
     Ok(upid)
 }
 
@@ -129,7 +137,8 @@ fn start_failing(
     let spec = TaskSpec::new(job.kind.as_str(), config.worker_id(&job.id), caller);
     let fail = move |_: &TaskContext| Err(TaskFailure::new(reason));
     let upid = server.tasks().spawn_thread(spec, fail)?;
-    note_start(server, job, &upid, lock);
+    let told = JobRun::of_sync(job, &config);
+    note_start(server, job, &upid, lock, Some(told));
     Ok(upid)
 }
 
@@ -150,7 +159,7 @@ pub fn start_realm_sync(
     let upid = server
         .tasks()
         .spawn_from_thread(spec, move |task| sync.run(config, task))?;
-    note_start(server, &job, &upid, lock);
+    note_start(server, &job, &upid, lock, None);
     Ok(upid)
 }
 
@@ -166,26 +175,37 @@ fn lock(server: &Server, job: &JobId) -> Result<JobLock, StartError> {
 }
 
 /// Notes that a job runs, and its end when that comes.
-fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock) {
+fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock, told: Option<JobRun>) {
     server.job_runs().begin(job, upid);
-    count_lost_run(server, job);
+    count_lost_run(server, job, told.as_ref());
     let started = JobState::Started { upid: upid.clone() };
     if let Err(err) = server.job_states().store(job, &started) {
         tracing::error!(%job, %err, "a run of this job is not noted");
     }
-    let end = note_end(Arc::clone(server), job.clone(), upid.clone(), lock);
+    let end = note_end(Arc::clone(server), job.clone(), upid.clone(), lock, told);
     server.runtimes().data.spawn(end);
 }
 
 /// Waits for the end of a run, notes it, and gives the job free. What a server that ends does not note is found in the log
 /// of the task later.
-async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock) {
+async fn note_end(
+    server: Arc<Server>,
+    job: JobId,
+    upid: Upid,
+    lock: JobLock,
+    told: Option<JobRun>,
+) {
     server.tasks().wait_for(&upid).await;
     let note = move || {
         let (endtime, state) = server.tasks().status(&upid);
         let states = server.job_states();
         // The history first: who sees that the run has ended sees what it did.
         count(&server, &job, &upid, (endtime, &state));
+        if let Some(told) = &told {
+            server
+                .notifier()
+                .run_ended(&server, told, &upid, (endtime, &state));
+        }
         let state = JobResult::new(endtime, state);
         if let Err(err) = states.finish(&job, upid.clone(), state) {
             tracing::error!(%job, %err, "the end of a run of this job is not noted");
@@ -197,8 +217,8 @@ async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock) {
     }
 }
 
-/// Counts the last run if it died with its server, which nobody has counted then.
-fn count_lost_run(server: &Server, job: &JobId) {
+/// Counts the last run if it died with its server, which nobody has counted or told of then.
+fn count_lost_run(server: &Server, job: &JobId, told: Option<&JobRun>) {
     let state = server.job_states().load(job, 0);
     let Ok(JobState::Started { upid }) = state else {
         return;
@@ -206,6 +226,11 @@ fn count_lost_run(server: &Server, job: &JobId) {
     if !server.tasks().is_running(&upid) {
         let (endtime, state) = server.tasks().status(&upid);
         count(server, job, &upid, (endtime, &state));
+        if let Some(told) = told {
+            server
+                .notifier()
+                .run_ended(server, told, &upid, (endtime, &state));
+        }
     }
 }
 
@@ -292,11 +317,21 @@ impl Run {
         }
     }
 
+    /// What a notification of its end names.
+    fn told(&self, job: &JobId) -> JobRun {
+        match &self.work {
+            Work::Sync(sync) => JobRun::of_sync(job, sync.config()),
+            _ => JobRun::new(job, self.datastore.name()),
+        }
+    }
+
+    /// What a verification finds damaged is added to `failed`.
     fn run(
         self,
         job: &JobId,
         schedule: Option<&str>,
         task: &TaskContext,
+        failed: &mut Vec<String>,
     ) -> Result<(), TaskFailure> {
         let log_trigger = || {
             if let Some(schedule) = schedule {
@@ -335,7 +370,15 @@ impl Run {
                     verify: config.verify_threads,
                 };
                 let ns = config.ns.unwrap_or_else(Namespace::root);
-                verify_groups(self.datastore, &ns, config.max_depth, age, threads, task)
+                verify_groups(
+                    self.datastore,
+                    &ns,
+                    config.max_depth,
+                    age,
+                    threads,
+                    task,
+                    failed,
+                )
             }
         }
     }

@@ -46,6 +46,13 @@ impl Setting {
         let dir = tempfile::tempdir().expect("temporary directory");
         let root = dir.path().to_str().expect("UTF-8").to_owned();
         lay_out(version, dir.path()).expect("a root directory");
+        if version == "4.2.3" {
+            // Everything about notifications was recorded in one go, from an empty configuration to the one that was copied.
+            for name in ["notifications.cfg", "notifications-priv.cfg"] {
+                let path = dir.path().join("etc/proxmox-backup").join(name);
+                std::fs::write(path, "").expect("configuration");
+            }
+        }
         let options = ServerOptions {
             schedules: false,
             real_ip: None,

@@ -8,9 +8,10 @@ static PATH: Schema = Schema::text(
     4096,
     Format::Pattern(|path| !path.contains(char::is_control)),
 );
-static NOTIFY: Schema = Schema::text(0, usize::MAX, Format::PropertyString(&NOTIFY_PARTS));
+static NOTIFY: Schema = Schema::text(0, usize::MAX, Format::PropertyString(&NOTIFY_KINDS));
 static NOTIFY_WHEN: Schema = Schema::words(&["never", "always", "error"]);
-static NOTIFY_PARTS: Properties = Properties::new(&[
+/// The parts of `notify`.
+pub static NOTIFY_KINDS: Properties = Properties::new(&[
     Property::optional("gc", &NOTIFY_WHEN),
     Property::optional("verify", &NOTIFY_WHEN),
     Property::optional("sync", &NOTIFY_WHEN),

@@ -13,6 +13,7 @@ mod local_server;
 pub mod metrics;
 mod migrate_config;
 mod namespace;
+pub mod notification;
 mod pull;
 mod push;
 mod realms;
@@ -71,6 +72,7 @@ pub fn program(name: String) -> Program {
             .group("ldap", realms::ldap_commands())
             .group("migrate-config", migrate_config::commands())
             .group("namespace", namespace::commands())
+            .group("notification", notification::commands())
             .group("openid", realms::openid_commands())
             .group("prune-job", jobs::prune_commands())
             .command("pull", pull::command())

@@ -33,6 +33,8 @@ impl Setting {
             for name in [
                 "datastore.cfg",
                 "domains.cfg",
+                "notifications-priv.cfg",
+                "notifications.cfg",
                 "prune.cfg",
                 "remote.cfg",
                 "sync.cfg",

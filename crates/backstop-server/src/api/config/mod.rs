@@ -5,6 +5,7 @@ mod datastore;
 mod datastore_tasks;
 mod encryption_keys;
 pub mod jobs;
+mod notifications;
 mod remote;
 mod remote_scan;
 pub mod sync;
@@ -19,6 +20,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         datastore::endpoints(),
         encryption_keys::endpoints(),
         jobs::endpoints(),
+        notifications::endpoints(),
         webauthn::endpoints(),
         remote::endpoints(),
         remote_scan::endpoints(),

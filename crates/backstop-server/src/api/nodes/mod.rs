@@ -1,6 +1,6 @@
 //! `/nodes`: the host that the server runs on. There is one; whatever name stands in the path means it.
 
-mod certificates;
+pub(crate) mod certificates;
 mod config;
 mod identity;
 pub mod rrd;

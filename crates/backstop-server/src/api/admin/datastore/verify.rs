@@ -138,7 +138,7 @@ fn verify(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> 
     let upid = context
         .server()
         .tasks()
-        .spawn_thread(spec, move |task| run.run(task))?;
+        .spawn_thread(spec, move |task| run.run(task, &mut Vec::new()))?;
     Reply::data(&upid.to_string())
 }
 
@@ -189,7 +189,8 @@ impl GroupPosition {
 }
 
 impl Verification {
-    fn run(&self, task: &TaskContext) -> Result<(), TaskFailure> {
+    /// What failed is added to `failed`.
+    fn run(&self, task: &TaskContext, failed: &mut Vec<String>) -> Result<(), TaskFailure> {
         let mut results = Results::default();
         let run = self.datastore.start_verification(self.threads);
         let threads = format!(
@@ -231,6 +232,7 @@ impl Verification {
             .failed
             .iter()
             .for_each(|name| task.log(format!("\t{name}")));
+        failed.extend(results.failed);
         Err(TaskFailure::new(
             "verification failed - please check the log for details",
         ))
@@ -309,7 +311,7 @@ impl Verification {
     }
 }
 
-/// Verifies all groups of a namespace and of those below it, whoever owns them: the work of a job.
+/// Verifies all groups of a namespace and of those below it, whoever owns them: the work of a job. What failed is added to `failed`.
 pub fn verify_groups(
     datastore: DatastoreHandle,
     ns: &Namespace,
@@ -317,6 +319,7 @@ pub fn verify_groups(
     age: VerifyAge,
     threads: VerifyThreads,
     task: &TaskContext,
+    failed: &mut Vec<String>,
 ) -> Result<(), TaskFailure> {
     let mut groups = Vec::new();
     for ns in datastore.namespaces(ns, depth)? {
@@ -331,7 +334,7 @@ pub fn verify_groups(
         age,
         threads,
     }
-    .run(task)
+    .run(task, failed)
 }
 
 /// Verifies one snapshot now, whatever is known of it: the work of a task.
@@ -348,5 +351,5 @@ pub fn verify_new(
         age: VerifyAge::default(),
         threads: VerifyThreads::default(),
     }
-    .run(task)
+    .run(task, &mut Vec::new())
 }

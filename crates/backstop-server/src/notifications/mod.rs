@@ -1,0 +1,352 @@
+//! Telling people what happened: accepts events, decides by the configuration who is told, and delivers on a thread of its own.
+//!
+//! The rules are those of `backstop_notify`; this knows where the configuration and the state are, and what the host is called. An event
+//! never fails whoever reports it, and never waits for a target.
+
+mod certificate;
+pub(crate) mod cut_off;
+pub mod events;
+mod job_runs;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::Builder;
+use std::time::Duration;
+
+use backstop_notify::target::{Mail, TargetKind};
+use backstop_notify::{
+    Dispatch, DispatchError, Notification, SendError, Settings, SettingsError, Surroundings,
+    Target, Templates,
+};
+use backstop_outgoing::{Delivery, Route, Undelivered};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::config::notifications::{matchers, settings};
+use crate::config::remote::node_proxy;
+use crate::config::{ConfigStore, SectionFile};
+use crate::http::error::chain;
+use crate::roots::Roots;
+
+pub(crate) use certificate::CertificateWatch;
+pub use events::Host;
+pub use job_runs::JobRun;
+
+/// How long nothing is looked at when nothing happens: somebody else may have left a notification.
+const IDLE: i64 = 60;
+/// What the lane of mail to a user begins with, which no target's name does.
+const USER_LANE: &str = "user:";
+
+enum Signal {
+    Wake,
+    Stop,
+}
+
+/// Accepts notifications and delivers them.
+#[derive(Debug)]
+pub struct Notifier {
+    dispatch: Dispatch,
+    host: Host,
+    config: Arc<ConfigStore>,
+    roots: Roots,
+    signal: Mutex<Option<Sender<Signal>>>,
+    /// What was wrong in the last pass, so that it is said once.
+    said: Mutex<String>,
+}
+
+impl Notifier {
+    /// Uses the directories of an installation on the host `node`.
+    ///
+    /// # Errors
+    /// When directories cannot be made.
+    pub fn open(
+        roots: &Roots,
+        node: &str,
+        config: Arc<ConfigStore>,
+    ) -> Result<Self, DispatchError> {
+        Ok(Self {
+            dispatch: Dispatch::open(&roots.var_lib())?,
+            host: Host::of(node),
+            config,
+            roots: roots.clone(),
+            signal: Mutex::new(None),
+            said: Mutex::new(String::new()),
+        })
+    }
+
+    /// The host as notifications name it.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Tells of something. It is on the disk when this returns, and delivered later. Blocks for a small file.
+    pub fn notify(&self, notification: &Notification) {
+        let template = notification.template();
+        match self.dispatch.accept(notification) {
+            Ok(()) => {
+                tracing::debug!(id = %notification.id, template, "accepted a notification");
+            }
+            Err(err) => {
+                tracing::error!(%err, template, "a notification is kept in memory only");
+            }
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(signal) = &*self.signal.lock() {
+            // Nobody listens any more when the server ends: the next start delivers.
+            let _ = signal.send(Signal::Wake);
+        }
+    }
+
+    /// Sends a test notification to a target at once. Blocking.
+    ///
+    /// # Errors
+    /// Why it did not arrive, without secrets.
+    pub fn test(&self, target: &Target) -> Result<(), String> {
+        test(target, &self.host, &self.config, &self.roots)
+    }
+
+    /// What has not arrived though it was tried, and what waits behind it. Blocking.
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub fn undelivered(&self) -> Result<Vec<Undelivered>, DispatchError> {
+        self.dispatch.undelivered()
+    }
+
+    /// The spool and what leads to it.
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// Makes everything in the spool due at once. Blocking.
+    ///
+    /// # Errors
+    /// When the spool cannot be written.
+    pub fn retry(&self) -> Result<(), DispatchError> {
+        self.dispatch.retry(Timestamp::now().as_second())?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Says something once, as long as it does not change.
+    fn say(&self, problems: &[String]) {
+        let text = problems.join("\n");
+        let mut said = self.said.lock();
+        if *said != text {
+            for problem in problems {
+                tracing::error!("{problem}");
+            }
+            *said = text;
+        }
+    }
+
+    /// Sorts what was accepted and delivers what is due; says in how many seconds to look again.
+    fn pass(&self) -> i64 {
+        let now = Timestamp::now().as_second();
+        let mut problems = Vec::new();
+        match matchers(&self.config) {
+            Ok(settings) => {
+                let (matchers, broken) = settings.matchers();
+                problems.extend(
+                    broken
+                        .into_iter()
+                        .map(|reason| format!("not asked who is to be told: {reason}")),
+                );
+                match self.dispatch.sort(&matchers, &TimeZone::system(), now) {
+                    Ok(sorted) => {
+                        for problem in &sorted.problems {
+                            tracing::error!("{problem}");
+                        }
+                        for (target, notification) in &sorted.unkept {
+                            let outcome = self.deliver(target, notification);
+                            tracing::warn!(target, ?outcome, "told without keeping it");
+                        }
+                    }
+                    Err(err) => problems.push(chain(&err)),
+                }
+            }
+            // Whoever is to be told is not known: what was accepted waits until it is.
+            Err(err) => {
+                problems.push(format!("notifications wait: {}", chain(&err)));
+            }
+        }
+        let pass = self
+            .dispatch
+            .deliver(now, |lane, notification| self.deliver(lane, notification));
+        let next = match pass {
+            Ok(pass) => {
+                problems.extend(
+                    pass.failed
+                        .iter()
+                        .map(|reason| format!("a notification did not arrive at {reason}")),
+                );
+                pass.next.map_or(IDLE, |next| next.saturating_sub(now))
+            }
+            Err(err) => {
+                problems.push(chain(&err));
+                IDLE
+            }
+        };
+        self.say(&problems);
+        next.clamp(1, IDLE)
+    }
+
+    fn deliver(&self, lane: &str, notification: &Notification) -> Delivery {
+        let target = match self.target(lane) {
+            Ok(target) => target,
+            Err(SettingsError::NotFound(_)) => {
+                return Delivery::Hopeless(format!("the target '{lane}' does not exist any more"));
+            }
+            Err(SettingsError::Refused(reason)) => return Delivery::Failed(reason),
+        };
+        if target.disabled {
+            tracing::info!(target = lane, "not told: the target is disabled");
+            return Delivery::Withdrawn;
+        }
+        let surroundings = match surroundings(&self.host, &self.config, &self.roots) {
+            Ok(surroundings) => surroundings,
+            Err(reason) => return Delivery::Failed(reason),
+        };
+        match target.send(notification, &surroundings) {
+            Ok(()) => {
+                let id = notification.id;
+                tracing::info!(%id, target = lane, template = notification.template(), "told");
+                Delivery::Delivered
+            }
+            Err(SendError::Nobody(reason)) => {
+                tracing::warn!(
+                    target = lane,
+                    template = notification.template(),
+                    "nobody is told: {reason}"
+                );
+                Delivery::Withdrawn
+            }
+            Err(SendError::Failed(reason)) => Delivery::Failed(reason),
+        }
+    }
+
+    fn target(&self, lane: &str) -> Result<Target, SettingsError> {
+        if let Some(user) = lane.strip_prefix(USER_LANE) {
+            let mail = Mail {
+                to_users: vec![user.to_owned()],
+                ..Mail::default()
+            };
+            return Ok(Target {
+                name: lane.to_owned(),
+                disabled: false,
+                kind: TargetKind::Sendmail(mail),
+            });
+        }
+        let settings: Settings = settings(&self.config)
+            .map_err(|err| SettingsError::Refused(chain(&err)))?
+            .data;
+        settings.target(lane)
+    }
+}
+
+/// Sends a test notification to a target at once. Blocking.
+///
+/// # Errors
+/// Why it did not arrive, without secrets.
+pub fn test(
+    target: &Target,
+    host: &Host,
+    config: &ConfigStore,
+    roots: &Roots,
+) -> Result<(), String> {
+    let surroundings = surroundings(host, config, roots)?;
+    let now = Timestamp::now().as_second();
+    let notification = events::test(host, now, &target.name);
+    target
+        .send(&notification, &surroundings)
+        .map_err(|err| format!("could not notify via endpoint(s): {}: {err}", target.name))
+}
+
+fn surroundings(host: &Host, config: &ConfigStore, roots: &Roots) -> Result<Surroundings, String> {
+    let proxy = node_proxy(config).map_err(|err| chain(&err))?;
+    let route = Route::of_host(proxy).map_err(|err| chain(&err))?;
+    let node = config.node().map_err(|err| chain(&err))?.data;
+    let users = config
+        .sections(SectionFile::User)
+        .map_err(|err| chain(&err))?;
+    let mail_of: BTreeMap<String, String> = users
+        .data
+        .of_type("user")
+        .filter_map(|(id, user)| {
+            let address = user.properties.get("email")?.as_str()?;
+            Some((id.to_owned(), address.to_owned()))
+        })
+        .collect();
+    let mail_from = node.values.get("email-from").and_then(Value::as_str);
+    let templates = roots.etc().join("notification-templates/default");
+    // An installation below a directory of its own can have a program of its own.
+    let own = roots.prefix().join("usr/sbin/sendmail");
+    let sendmail = match own.exists() {
+        true => own,
+        false => Path::new("/usr/sbin/sendmail").to_owned(),
+    };
+    Ok(Surroundings {
+        node: host.name.clone(),
+        fqdn: host.fqdn.clone(),
+        mail_from: mail_from.map(str::to_owned),
+        route,
+        mail_of,
+        sendmail,
+        templates: Templates::with_overrides(templates),
+    })
+}
+
+/// The thread that delivers. Dropping it ends it soon, without waiting.
+#[derive(Debug)]
+pub struct Courier {
+    stop: Sender<Signal>,
+}
+
+impl Courier {
+    /// Starts to deliver.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(notifier: Arc<Notifier>) -> io::Result<Self> {
+        let (stop, signals) = mpsc::channel();
+        *notifier.signal.lock() = Some(stop.clone());
+        let run = move || {
+            loop {
+                let pass = catch_unwind(AssertUnwindSafe(|| notifier.pass()));
+                let wait = pass.unwrap_or_else(|_| {
+                    tracing::error!("a look for notifications is lost to a fault of the program");
+                    IDLE
+                });
+                let wait = Duration::from_secs(u64::try_from(wait).unwrap_or(1));
+                match signals.recv_timeout(wait) {
+                    Ok(Signal::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                    Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+                // Several signals need one look.
+                for signal in signals.try_iter() {
+                    if matches!(signal, Signal::Stop) {
+                        return;
+                    }
+                }
+            }
+        };
+        Builder::new().name("notifications".to_owned()).spawn(run)?;
+        Ok(Self { stop })
+    }
+}
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        // Nobody receives this when it has ended already.
+        let _ = self.stop.send(Signal::Stop);
+    }
+}

@@ -107,17 +107,6 @@ impl PushReceiver {
         Self::with(None, "127.0.0.1:0", answer)
     }
 
-    /// Starts a receiver without TLS at a certain address, say that of one that has ended.
-    ///
-    /// # Errors
-    /// When it cannot listen.
-    pub fn start_at(
-        address: SocketAddr,
-        answer: impl Fn(&Received) -> (u16, String) + Send + Sync + 'static,
-    ) -> Result<Self> {
-        Self::with(None, &address.to_string(), answer)
-    }
-
     /// Starts a receiver with TLS, with a certificate and its key from PEM files.
     ///
     /// # Errors
@@ -313,7 +302,12 @@ impl Watch {
     pub fn take(&self, push: &Received) -> (u16, String) {
         if push.path() != format!("/api/push/{}", self.token) {
             let text = r#"{"ok":false,"msg":"Monitor not found or not active."}"#;
-            return (404, text.to_owned());
+            return (500, text.to_owned());
+        }
+        let ping = push.parameter("ping").unwrap_or_default();
+        let is_good = ping.parse::<u64>().is_ok_and(|ping| ping <= 86_400_000);
+        if !ping.is_empty() && !is_good {
+            return (400, r#"{"ok":false,"msg":"Invalid ping value"}"#.to_owned());
         }
         let status = push.parameter("status").unwrap_or_else(|| "up".to_owned());
         let message = push.parameter("msg").unwrap_or_else(|| "OK".to_owned());

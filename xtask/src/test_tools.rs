@@ -1,4 +1,5 @@
-//! Programs that tests start and that do not belong to this workspace: a directory server, an OpenID provider, monitoring.
+//! Programs that tests start and that do not belong to this workspace: a directory server, an OpenID provider, monitoring,
+//! Ansible.
 //!
 //! They are installed where that can be done without asking anybody: Debian packages as root, npm packages into a cache
 //! folder outside of the checkout. What cannot be installed is said, and the tests that need it skip themselves.
@@ -16,6 +17,11 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("npm", "/usr/bin/npm", "npm"),
     ("promtool", "/usr/bin/promtool", "prometheus"),
     ("zabbix_agent2", "/usr/sbin/zabbix_agent2", "zabbix-agent2"),
+    (
+        "ansible-playbook",
+        "/usr/bin/ansible-playbook",
+        "ansible-core",
+    ),
 ];
 
 /// Installs what is missing, and says what could not be installed.

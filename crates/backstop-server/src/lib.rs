@@ -16,6 +16,7 @@ mod cut_off;
 pub mod datastores;
 pub mod exposition;
 pub mod health;
+pub mod heartbeats;
 pub mod http;
 pub mod jobs;
 pub mod listener;

@@ -68,6 +68,11 @@ impl Roots {
         self.var_lib().join("jobstates")
     }
 
+    /// Pushes that have not arrived yet: `var/lib/proxmox-backup/backstop-heartbeats`.
+    pub fn heartbeats(&self) -> PathBuf {
+        self.var_lib().join("backstop-heartbeats")
+    }
+
     /// Lock files of snapshots, groups and manifests: `run/proxmox-backup/locks`.
     pub fn locks(&self) -> PathBuf {
         self.run().join("locks")

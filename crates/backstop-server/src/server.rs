@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_format::Fingerprint;
+use backstop_outgoing::SpoolError;
 use backstop_types::{AuthId, Privileges};
 use hyper::HeaderMap;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher, foreign_owner};
 use crate::exposition::{ExpositionError, Latency};
 use crate::health::{Health, HealthWatch};
+use crate::heartbeats::{Deliverer, Heartbeats};
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::http::real_ip::RealIp;
@@ -58,6 +60,9 @@ pub enum ServerError {
     /// Task logs.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// Pushes that wait for their delivery.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The keys that sign tickets.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -122,6 +127,7 @@ pub struct Server {
     job_states: JobStates,
     job_runs: JobRuns,
     notifier: Arc<Notifier>,
+    heartbeats: Arc<Heartbeats>,
     runtimes: RuntimeHandles,
     datastores: DatastoreRegistry,
     chunk_gate: ChunkGate,
@@ -219,6 +225,11 @@ impl Server {
     /// Tells people what happened.
     pub fn notifier(&self) -> &Arc<Notifier> {
         &self.notifier
+    }
+
+    /// Who is told of finished runs.
+    pub fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
     }
 
     /// The runtimes, to start work on.
@@ -354,6 +365,7 @@ pub struct ServerHandle {
     sampler: Sampler,
     watcher: Watcher,
     courier: Courier,
+    deliverer: Deliverer,
     timer: Option<Timer>,
     health: HealthWatch,
     runtimes: Runtimes,
@@ -406,6 +418,8 @@ impl ServerHandle {
         let (server, sampler, watcher) = (Arc::clone(&self.server), self.sampler, self.watcher);
         let health = self.health;
         let courier = self.courier;
+        // What is left is on the disk.
+        drop(self.deliverer);
         // The writers may have ended; nothing more can be done about their last lines.
         let _ = tokio::task::spawn_blocking(move || {
             server.access_log.flush();
@@ -489,6 +503,7 @@ async fn run_with(
         Arc::clone(&server.metrics),
         Arc::clone(&server.rrd),
     )?;
+    let deliverer = Deliverer::start(&server.heartbeats)?;
     let control = server.runtimes.control.clone();
     let shutdown = watch::Sender::new(false);
     let answering = Arc::clone(&server);
@@ -540,6 +555,7 @@ async fn run_with(
         sampler,
         watcher,
         courier,
+        deliverer,
         timer,
         health,
         runtimes,
@@ -602,6 +618,7 @@ fn prepare(
     let notifier = Arc::new(notifier.map_err(io::Error::other)?);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let datastores = DatastoreRegistry::new(Arc::clone(&config), &roots);
+    let heartbeats = Arc::new(Heartbeats::open(&roots, Arc::clone(&config))?);
     let server = Arc::new(Server {
         datastores,
         chunk_gate: ChunkGate::new(cores),
@@ -619,6 +636,7 @@ fn prepare(
         job_states,
         job_runs: JobRuns::default(),
         notifier,
+        heartbeats,
         runtimes,
         access_log,
         auth_log,

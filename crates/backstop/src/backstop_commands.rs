@@ -9,10 +9,11 @@ use anyhow::{Context as _, bail};
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
 use crate::manager_commands::{
-    audit, health, metrics, notification, retention_lock, sessions, token,
+    audit, health, heartbeat, metrics, notification, retention_lock, sessions, token,
 };
 use crate::output;
 use crate::prune_simulator_command;
+use crate::pve_commands;
 use crate::server_command;
 
 /// The names under which the executable is another tool.
@@ -28,10 +29,13 @@ Usage: backstop COMMAND
   manager          set up datastores, users and permissions (the commands of proxmox-backup-manager)
   pxar             work with archives of directories (the commands of pxar)
   health           show what is wrong, and what to do
+  heartbeat        tell Uptime Kuma or Healthchecks of each finished job and backup
   calendar         explain a calendar event, as schedules are written
   notification     ready-made web hooks for notifications, and what has not arrived
   prune-simulator  show what retention rules would keep
   metrics          who may scrape metrics for Prometheus
+  pve-hook         tell a push receiver how each backup job of a Proxmox VE node went (called by vzdump)
+  pve-guard        keep that hook in the configuration of all backup jobs
   retention-lock   keep young snapshots from being removed by anybody
   token            API tokens that can only add backups
   sessions         how long people stay logged in
@@ -52,6 +56,8 @@ pub fn program(name: String) -> Program {
             .command("prune-simulator", prune_simulator_command::command())
             .group("metrics", metrics::commands())
             .group("health", health::commands())
+            .group("heartbeat", heartbeat::commands())
+            .command("pve-guard", pve_commands::guard())
             .group("retention-lock", retention_lock::commands())
             .command("server", server_command::command())
             .group("sessions", sessions::commands())

@@ -18,6 +18,7 @@ mod moment;
 mod output;
 mod password_prompt;
 mod prune_simulator_command;
+mod pve_commands;
 mod pxar_commands;
 mod secret;
 mod server_address;
@@ -50,6 +51,13 @@ fn main() -> ExitCode {
 fn run(name: String, words: Vec<OsString>) -> anyhow::Result<ExitCode> {
     if let Some(tool) = tool_called(&name) {
         return run_tool(tool, name, words);
+    }
+    // Not even an odd word may make it fail.
+    if name == pve_commands::HOOK_NAME {
+        return Ok(pve_commands::hook(&words));
+    }
+    if words.first().is_some_and(|word| word == "pve-hook") {
+        return Ok(pve_commands::hook(words.get(1..).unwrap_or_default()));
     }
     let texts: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
     if let Some(ended) = backstop_server::privileged_helper::serve(&texts) {

@@ -3,6 +3,7 @@
 mod append_only;
 pub mod certificate;
 mod health;
+pub mod heartbeats;
 mod notifications;
 pub mod retention_lock;
 
@@ -45,6 +46,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     endpoints.extend(certificate::endpoints());
     endpoints.extend(health::endpoints());
     endpoints.extend(notifications::endpoints());
+    endpoints.extend(heartbeats::endpoints());
     endpoints.push(Endpoint {
         method: Method::Get,
         path: "/backstop/prune-simulator",

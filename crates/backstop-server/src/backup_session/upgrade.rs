@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use backstop_heartbeat::{Event, Outcome, Place, RunId, Source};
 use backstop_types::schema::Property;
 use backstop_types::{DatastoreName, Operation, Privileges};
 use jiff::Timestamp;
@@ -164,6 +165,7 @@ async fn run(
 ) -> Result<(), TaskFailure> {
     task.log(&setup.start);
     let started = Instant::now();
+    let telling = Telling::start(&server, &task, setup.target.request()).await;
     let session = Arc::new(BackupSession::new(
         setup.target,
         server.chunk_gate().clone(),
@@ -174,9 +176,83 @@ async fn run(
         served = serve_connection(Arc::clone(&session), connection) => served,
         () = task.aborted() => Err(TaskFailure::new("task aborted")),
     };
-    let result = conclude(&server, &session, served).await;
-    tell(&server, &session, &task, &result, started).await;
-    result
+    let concluded = conclude(&server, &session, served).await;
+    telling.end(&concluded).await;
+    tell(&server, &session, &task, &concluded, started).await;
+    concluded
+}
+
+/// What the heartbeats are told of a session: its start, and whatever happens, its end.
+struct Telling {
+    server: Arc<Server>,
+    /// `None` for benchmarks, which are no backups, and once the end is told.
+    event: Option<Event>,
+    begun: Instant,
+}
+
+impl Telling {
+    async fn start(server: &Arc<Server>, task: &TaskContext, request: &BackupRequest) -> Self {
+        let place = Place {
+            store: request.store.clone(),
+            ns: request.ns.clone(),
+        };
+        let event = (!request.benchmark).then(|| Event {
+            source: Source::Backup(place, request.snapshot.group.clone()),
+            outcome: Outcome::Started,
+            started: task.upid().starttime,
+            duration: 0,
+            run: RunId::of_task(task.upid()),
+        });
+        let telling = Self {
+            server: Arc::clone(server),
+            event,
+            begun: Instant::now(),
+        };
+        if let Some(event) = telling.event.clone() {
+            telling.tell(event).await;
+        }
+        telling
+    }
+
+    /// Before the task ends, so that what it did is told in order.
+    async fn end(mut self, concluded: &Result<(), TaskFailure>) {
+        let outcome = match concluded {
+            Ok(()) => Outcome::Ok,
+            Err(failure) => Outcome::Failed(failure.to_string()),
+        };
+        if let Some(event) = self.ended(outcome) {
+            self.tell(event).await;
+        }
+    }
+
+    fn ended(&mut self, outcome: Outcome) -> Option<Event> {
+        let lasted = self.begun.elapsed().as_millis();
+        Some(Event {
+            outcome,
+            duration: u64::try_from(lasted).unwrap_or(u64::MAX),
+            ..self.event.take()?
+        })
+    }
+
+    async fn tell(&self, event: Event) {
+        let server = Arc::clone(&self.server);
+        let told = tokio::task::spawn_blocking(move || server.heartbeats().note(&event));
+        if let Err(err) = told.await {
+            tracing::error!(%err, "nobody is told of this backup");
+        }
+    }
+}
+
+impl Drop for Telling {
+    /// The session was given up, with its datastore or by a fault.
+    fn drop(&mut self) {
+        let reason = "the session ended without a result".to_owned();
+        if let Some(event) = self.ended(Outcome::Failed(reason)) {
+            let server = Arc::clone(&self.server);
+            let data = self.server.runtimes().data.clone();
+            data.spawn_blocking(move || server.heartbeats().note(&event));
+        }
+    }
 }
 
 /// Tells how it ended.

@@ -128,6 +128,8 @@ pub enum JsonFile {
     NextCertificate,
     /// How often backups are expected, and maintenance windows. No secret, and no file of stock servers.
     Health,
+    /// Who is told of finished runs, by name; their URLs are secrets. Not a file of stock servers.
+    Heartbeats,
 }
 
 impl JsonFile {
@@ -145,14 +147,17 @@ impl JsonFile {
             Self::Certificate => "backstop-certificate.json",
             Self::NextCertificate => "backstop-next-certificate.json",
             Self::Health => "backstop-health.json",
+            Self::Heartbeats => "backstop-heartbeats.json",
         }
     }
 
     const fn class(self) -> FileClass {
         match self {
-            Self::Shadow | Self::Tfa | Self::LdapPasswords | Self::NextCertificate => {
-                FileClass::Secret
-            }
+            Self::Shadow
+            | Self::Tfa
+            | Self::LdapPasswords
+            | Self::NextCertificate
+            | Self::Heartbeats => FileClass::Secret,
             Self::TokenShadow => FileClass::Shared,
             Self::AppendOnly
             | Self::Revocations

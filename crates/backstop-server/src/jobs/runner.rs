@@ -1,8 +1,10 @@
 //! Starting a job: its lock, its task, and the note of how that ended.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use backstop_datastore::{DatastoreError, VerifyAge, VerifyThreads};
+use backstop_heartbeat::{Event, Job, Outcome, Place, RunId, Source};
 use backstop_types::record::{PruneJobConfig, TaskState, VerifyJobConfig};
 use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upid};
 
@@ -102,6 +104,7 @@ pub fn start(
     let lock = lock(server, job)?;
     let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
+    let place = run.place();
     let tasks = server.tasks();
     let told = run.told(job);
     let upid = match run.work {
@@ -120,7 +123,7 @@ pub fn start(
             })?
         }
     };
-    note_start(server, job, &upid, lock, Some(told));
+    note_start(server, job, &upid, lock, Some(told), Some(place));
     Ok(upid)
 }
 
@@ -138,7 +141,11 @@ fn start_failing(
     let fail = move |_: &TaskContext| Err(TaskFailure::new(reason));
     let upid = server.tasks().spawn_thread(spec, fail)?;
     let told = JobRun::of_sync(job, &config);
-    note_start(server, job, &upid, lock, Some(told));
+    let place = Place {
+        store: config.store.clone(),
+        ns: config.ns.clone(),
+    };
+    note_start(server, job, &upid, lock, Some(told), Some(place));
     Ok(upid)
 }
 
@@ -159,7 +166,7 @@ pub fn start_realm_sync(
     let upid = server
         .tasks()
         .spawn_from_thread(spec, move |task| sync.run(config, task))?;
-    note_start(server, &job, &upid, lock, None);
+    note_start(server, &job, &upid, lock, None, None);
     Ok(upid)
 }
 
@@ -175,14 +182,23 @@ fn lock(server: &Server, job: &JobId) -> Result<JobLock, StartError> {
 }
 
 /// Notes that a job runs, and its end when that comes.
-fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock, told: Option<JobRun>) {
+fn note_start(
+    server: &Arc<Server>,
+    job: &JobId,
+    upid: &Upid,
+    lock: JobLock,
+    told: Option<JobRun>,
+    place: Option<Place>,
+) {
     server.job_runs().begin(job, upid);
-    count_lost_run(server, job, told.as_ref());
+    count_lost_run(server, job, told.as_ref(), place.as_ref());
     let started = JobState::Started { upid: upid.clone() };
     if let Err(err) = server.job_states().store(job, &started) {
         tracing::error!(%job, %err, "a run of this job is not noted");
     }
-    let end = note_end(Arc::clone(server), job.clone(), upid.clone(), lock, told);
+    tell(server, job, upid, place.clone(), Outcome::Started, 0);
+    let whom = (told, place);
+    let end = note_end(Arc::clone(server), job.clone(), upid.clone(), lock, whom);
     server.runtimes().data.spawn(end);
 }
 
@@ -193,8 +209,9 @@ async fn note_end(
     job: JobId,
     upid: Upid,
     lock: JobLock,
-    told: Option<JobRun>,
+    (told, place): (Option<JobRun>, Option<Place>),
 ) {
+    let begun = Instant::now();
     server.tasks().wait_for(&upid).await;
     let note = move || {
         let (endtime, state) = server.tasks().status(&upid);
@@ -206,10 +223,14 @@ async fn note_end(
                 .notifier()
                 .run_ended(&server, told, &upid, (endtime, &state));
         }
+        let outcome = outcome(&state);
         let state = JobResult::new(endtime, state);
         if let Err(err) = states.finish(&job, upid.clone(), state) {
             tracing::error!(%job, %err, "the end of a run of this job is not noted");
         }
+        // Before the next run can begin, so that what is told is told in order.
+        let duration = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tell(&server, &job, &upid, place, outcome, duration);
         server.job_runs().end(&job, &upid, lock);
     };
     if let Err(err) = tokio::task::spawn_blocking(note).await {
@@ -218,7 +239,7 @@ async fn note_end(
 }
 
 /// Counts the last run if it died with its server, which nobody has counted or told of then.
-fn count_lost_run(server: &Server, job: &JobId, told: Option<&JobRun>) {
+fn count_lost_run(server: &Server, job: &JobId, told: Option<&JobRun>, place: Option<&Place>) {
     let state = server.job_states().load(job, 0);
     let Ok(JobState::Started { upid }) = state else {
         return;
@@ -231,7 +252,48 @@ fn count_lost_run(server: &Server, job: &JobId, told: Option<&JobRun>) {
                 .notifier()
                 .run_ended(server, told, &upid, (endtime, &state));
         }
+        let lasted = u64::try_from(endtime.saturating_sub(upid.starttime)).unwrap_or(0);
+        let duration = lasted.saturating_mul(1000);
+        tell(
+            server,
+            job,
+            &upid,
+            place.cloned(),
+            outcome(&state),
+            duration,
+        );
     }
+}
+
+/// How a run ended, for those who are told of it.
+fn outcome(state: &TaskState) -> Outcome {
+    match state {
+        TaskState::Ok => Outcome::Ok,
+        TaskState::Warnings(count) => Outcome::Warnings(*count),
+        TaskState::Error(reason) => Outcome::Failed(reason.clone()),
+        TaskState::Unknown => Outcome::Failed("it is not known how it ended".to_owned()),
+    }
+}
+
+/// Tells the heartbeats that watch a job how a run of it went. Blocking.
+fn tell(
+    server: &Server,
+    job: &JobId,
+    upid: &Upid,
+    place: Option<Place>,
+    outcome: Outcome,
+    duration: u64,
+) {
+    let Some(job) = Job::of_worker_type(job.kind.as_str(), &job.id) else {
+        return;
+    };
+    server.heartbeats().note(&Event {
+        source: Source::Job(job, place),
+        outcome,
+        started: upid.starttime,
+        duration,
+        run: RunId::of_task(upid),
+    });
 }
 
 /// Adds the end of a run to what is remembered of its job.
@@ -301,6 +363,20 @@ impl Run {
             }
             // Started with what its caller wants: `start_realm_sync`.
             JobKind::RealmSync => Err(unknown("realm")),
+        }
+    }
+
+    /// Where it works.
+    fn place(&self) -> Place {
+        let ns = match &self.work {
+            Work::GarbageCollection => None,
+            Work::Prune(config) => config.ns.clone(),
+            Work::Verify(config) => config.ns.clone(),
+            Work::Sync(sync) => Some(sync.config().ns.clone()),
+        };
+        Place {
+            store: self.datastore.name().clone(),
+            ns: ns.unwrap_or_else(Namespace::root),
         }
     }
 

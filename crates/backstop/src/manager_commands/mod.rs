@@ -8,6 +8,7 @@ mod datastore;
 mod encryption_key;
 mod garbage_collection;
 pub mod health;
+pub mod heartbeat;
 mod jobs;
 mod local_server;
 pub mod metrics;

@@ -1,0 +1,209 @@
+//! The guard: keeps the hook in the configuration of all backup jobs of a node and its cluster.
+//!
+//! It adds the hook where none is set, and changes nothing else, not a byte. Where another script is set it says so and leaves it.
+//! It writes nothing while the file system of the cluster is read-only (no quorum), and nothing while the hook itself is not there to
+//! be run: a job whose hook is missing fails.
+
+mod cluster_file;
+mod edit;
+
+use std::path::{Path, PathBuf};
+
+use cluster_file::{ClusterLock, is_executable, is_read_only, replace};
+pub use edit::{Edited, Form};
+
+/// What to keep where.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// What stands before all paths; `/` but for tests.
+    pub root: PathBuf,
+    /// The path of the hook as `vzdump` is told of it.
+    pub script: String,
+    /// Whether other scripts are replaced by the hook.
+    pub replace: bool,
+}
+
+/// Why the guard could do nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// Jobs would fail.
+    #[error(
+        "{0:?} is not there or cannot be executed; backup jobs that named it would fail, so that nothing was changed"
+    )]
+    NoHook(PathBuf),
+    /// The path cannot stand in the files.
+    #[error(
+        "'{0}' cannot be the path of a hook; it has to begin with / and to be free of white space and quotes"
+    )]
+    Script(String),
+    /// There is no quorum.
+    #[error("{0:?} is read-only, as it is while the cluster has no quorum; nothing was changed")]
+    ReadOnly(PathBuf),
+    /// A file cannot be used.
+    #[error("unable to {action} {path:?} - {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// What the guard found in one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, without the root.
+    pub path: PathBuf,
+    /// In how many places the hook was missing.
+    pub missing: usize,
+    /// Other scripts that are set.
+    pub foreign: Vec<String>,
+}
+
+/// A file that names scripts of jobs.
+struct Guarded {
+    path: &'static str,
+    form: Form,
+    /// The name of its lock in the cluster.
+    lock: Option<&'static str>,
+}
+
+const FILES: [Guarded; 3] = [
+    Guarded {
+        path: "etc/pve/jobs.cfg",
+        form: Form::Jobs,
+        lock: Some("file-jobs_cfg"),
+    },
+    Guarded {
+        path: "etc/pve/vzdump.cron",
+        form: Form::Cron,
+        lock: Some("file-vzdump_cron"),
+    },
+    Guarded {
+        path: "etc/vzdump.conf",
+        form: Form::Defaults,
+        lock: None,
+    },
+];
+
+impl Guard {
+    /// Looks at all files without changing any.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn check(&self) -> Result<Vec<Finding>, GuardError> {
+        self.check_script()?;
+        let mut findings = Vec::new();
+        for file in &FILES {
+            if let Some((_, edited)) = self.edited(file)? {
+                findings.push(finding(file, edited));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Adds the hook wherever it is missing; what is found is what was found before.
+    ///
+    /// # Errors
+    /// When it may not write, or cannot.
+    pub fn keep(&self) -> Result<Vec<Finding>, GuardError> {
+        let findings = self.check()?;
+        if findings.iter().all(|finding| finding.missing == 0) {
+            return Ok(findings);
+        }
+        let hook = self.root.join(self.script.trim_start_matches('/'));
+        if !is_executable(&hook) {
+            return Err(GuardError::NoHook(hook));
+        }
+        let mut done = Vec::new();
+        for file in &FILES {
+            let Some((_, edited)) = self.edited(file)? else {
+                continue;
+            };
+            if edited.missing > 0 {
+                self.change(file)?;
+            }
+            done.push(finding(file, edited));
+        }
+        Ok(done)
+    }
+
+    fn check_script(&self) -> Result<(), GuardError> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+        if self.script.starts_with('/') && self.script.chars().all(is_plain) {
+            Ok(())
+        } else {
+            Err(GuardError::Script(self.script.escape_debug().to_string()))
+        }
+    }
+
+    /// The text of a file, and what it should be; `None` for a file that is not there and not needed.
+    fn edited(&self, file: &Guarded) -> Result<Option<(String, Edited)>, GuardError> {
+        let path = self.root.join(file.path);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                if file.form != Form::Defaults {
+                    return Ok(None);
+                }
+                String::new()
+            }
+            Err(source) => {
+                return Err(GuardError::Io {
+                    action: "read",
+                    path,
+                    source,
+                });
+            }
+        };
+        let edited = file.form.edit(&text, &self.script, self.replace);
+        Ok(Some((text, edited)))
+    }
+
+    fn change(&self, file: &Guarded) -> Result<(), GuardError> {
+        let path = self.root.join(file.path);
+        let pve = self.root.join("etc/pve");
+        if file.lock.is_some() && is_read_only(&pve) {
+            return Err(GuardError::ReadOnly(pve));
+        }
+        let failed = |source: std::io::Error| match source.raw_os_error() {
+            // How the file system of the cluster says that it has no quorum.
+            Some(libc_errno::EACCES | libc_errno::EROFS) if file.lock.is_some() => {
+                GuardError::ReadOnly(pve.clone())
+            }
+            _ => GuardError::Io {
+                action: "write",
+                path: path.clone(),
+                source,
+            },
+        };
+        let _lock = match file.lock {
+            Some(name) => ClusterLock::take(&pve.join("priv/lock"), name).map_err(failed)?,
+            None => None,
+        };
+        // Somebody may have changed it meanwhile.
+        let Some((_, edited)) = self.edited(file)? else {
+            return Ok(());
+        };
+        if edited.missing == 0 {
+            return Ok(());
+        }
+        replace(&path, &edited.text).map_err(failed)
+    }
+}
+
+fn finding(file: &Guarded, edited: Edited) -> Finding {
+    Finding {
+        path: Path::new("/").join(file.path),
+        missing: edited.missing,
+        foreign: edited.foreign,
+    }
+}
+
+/// The two error numbers, which are the same on all Linux systems.
+mod libc_errno {
+    pub const EACCES: i32 = 13;
+    pub const EROFS: i32 = 30;
+}

@@ -1,0 +1,281 @@
+//! The guard on real files below a folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use backstop_pve::guard::{Form, Guard, GuardError};
+use proptest::prelude::*;
+
+const HOOK: &str = "/usr/local/bin/backstop-pve-hook";
+
+const JOBS: &str = "\
+vzdump: backup-1
+\tschedule 02:00
+\tenabled 1
+\tall 1
+\tstorage pbs
+
+realmsync: ldap
+\tschedule daily
+
+vzdump: backup-2
+\tschedule sun 01:00
+\tscript /usr/local/bin/backstop-pve-hook
+\tvmid 100,101
+vzdump: backup-3
+\tscript /root/own.pl
+\tcomment # a comment, not a script /x
+vzdump: backup-4
+";
+
+const CRON: &str = "\
+# cluster wide vzdump cron schedule
+# Automatically generated file - do not edit
+
+PATH=\"/usr/sbin:/usr/bin:/sbin:/bin\"
+
+0 2 * * *           root vzdump --all 1 --quiet 1
+0 3 * * 6  root /usr/bin/vzdump 100 --script /usr/local/bin/backstop-pve-hook --mode stop
+30 3 * * 6 root #vzdump 101
+0 4 * * 6 root vzdump 102 -script=/root/own.pl --quiet 1
+";
+
+struct Node {
+    folder: tempfile::TempDir,
+    guard: Guard,
+}
+
+impl Node {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let node = Self {
+            guard: Guard {
+                root: folder.path().to_owned(),
+                script: HOOK.to_owned(),
+                replace: false,
+            },
+            folder,
+        };
+        node.write("usr/local/bin/backstop-pve-hook", "#!/bin/sh\n");
+        let hook = node.folder.path().join("usr/local/bin/backstop-pve-hook");
+        std::fs::set_permissions(hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+        node.write("etc/pve/jobs.cfg", JOBS);
+        node.write("etc/pve/vzdump.cron", CRON);
+        node.write(
+            "etc/vzdump.conf",
+            "# vzdump default settings\n#script: FILENAME\nbwlimit: 1000",
+        );
+        node
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(path)).unwrap()
+    }
+
+    fn all(&self) -> [String; 3] {
+        ["etc/pve/jobs.cfg", "etc/pve/vzdump.cron", "etc/vzdump.conf"].map(|path| self.read(path))
+    }
+
+    fn names(&self, folder: &str) -> Vec<String> {
+        let names = std::fs::read_dir(self.folder.path().join(folder)).unwrap();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn the_hook_is_added_where_it_is_missing_and_nothing_else_changes() {
+    let node = Node::new();
+    let counts = |findings: &[backstop_pve::guard::Finding]| -> Vec<(usize, Vec<String>)> {
+        findings
+            .iter()
+            .map(|f| (f.missing, f.foreign.clone()))
+            .collect()
+    };
+    let own = || vec!["/root/own.pl".to_owned()];
+    let expected = [(2, own()), (2, own()), (1, vec![])];
+    let before = node.all();
+    assert_eq!(counts(&node.guard.check().unwrap()), expected);
+    assert_eq!(node.all(), before, "a check changes nothing");
+    assert_eq!(counts(&node.guard.keep().unwrap()), expected);
+    let [jobs, cron, defaults] = node.all();
+    assert_eq!(
+        jobs,
+        JOBS.replace(
+            "\tstorage pbs\n",
+            &format!("\tstorage pbs\n\tscript {HOOK}\n")
+        )
+        .replace(
+            "vzdump: backup-4\n",
+            &format!("vzdump: backup-4\n\tscript {HOOK}\n")
+        )
+    );
+    assert_eq!(
+        cron,
+        CRON.replace("vzdump --all", &format!("vzdump --script {HOOK} --all"))
+            .replace("#vzdump 101", &format!("#vzdump --script {HOOK} 101"))
+    );
+    assert_eq!(
+        defaults,
+        format!("# vzdump default settings\n#script: FILENAME\nbwlimit: 1000\nscript: {HOOK}\n")
+    );
+    // A second time there is nothing to do.
+    let inode = |path: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(node.folder.path().join(path))
+            .unwrap()
+            .ino()
+    };
+    let inodes = [inode("etc/pve/jobs.cfg"), inode("etc/vzdump.conf")];
+    let findings = node.guard.keep().unwrap();
+    assert_eq!(counts(&findings), [(0, own()), (0, own()), (0, vec![])]);
+    assert_eq!(
+        [inode("etc/pve/jobs.cfg"), inode("etc/vzdump.conf")],
+        inodes
+    );
+    assert_eq!(
+        node.names("etc/pve"),
+        ["jobs.cfg", "vzdump.cron"],
+        "nothing is left behind"
+    );
+}
+
+#[test]
+fn other_scripts_are_replaced_only_when_that_is_asked_for() {
+    let mut node = Node::new();
+    node.guard.replace = true;
+    node.guard.keep().unwrap();
+    let [jobs, cron, _] = node.all();
+    assert!(
+        !jobs.contains("own.pl") && !cron.contains("own.pl"),
+        "{jobs}{cron}"
+    );
+    assert!(jobs.contains(&format!(
+        "vzdump: backup-3\n\tscript {HOOK}\n\tcomment # a comment"
+    )));
+    assert!(
+        cron.contains(&format!("root vzdump --script {HOOK} 102 --quiet 1\n")),
+        "{cron}"
+    );
+}
+
+#[test]
+fn a_cluster_without_quorum_is_left_alone() {
+    let node = Node::new();
+    let before = node.all();
+    let pve = node.folder.path().join("etc/pve");
+    std::fs::set_permissions(&pve, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let error = node.guard.keep().unwrap_err();
+    assert!(matches!(error, GuardError::ReadOnly(_)), "{error}");
+    assert!(error.to_string().contains("quorum"), "{error}");
+    assert_eq!(node.all(), before);
+    node.guard.check().unwrap();
+    std::fs::set_permissions(&pve, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn jobs_are_never_told_of_a_hook_that_is_not_there() {
+    let node = Node::new();
+    let before = node.all();
+    let hook = node.folder.path().join("usr/local/bin/backstop-pve-hook");
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(node.guard.keep(), Err(GuardError::NoHook(_))));
+    std::fs::remove_file(&hook).unwrap();
+    assert!(matches!(node.guard.keep(), Err(GuardError::NoHook(_))));
+    assert_eq!(node.all(), before);
+}
+
+#[test]
+fn a_node_without_jobs_gets_the_default_alone() {
+    let node = Node::new();
+    for path in ["etc/pve/jobs.cfg", "etc/pve/vzdump.cron", "etc/vzdump.conf"] {
+        std::fs::remove_file(node.folder.path().join(path)).unwrap();
+    }
+    node.guard.keep().unwrap();
+    assert_eq!(node.read("etc/vzdump.conf"), format!("script: {HOOK}\n"));
+    assert!(node.names("etc/pve").is_empty());
+}
+
+#[test]
+fn the_lock_of_the_cluster_is_taken_and_given_back() {
+    let node = Node::new();
+    std::fs::create_dir_all(node.folder.path().join("etc/pve/priv/lock")).unwrap();
+    node.guard.keep().unwrap();
+    assert!(node.names("etc/pve/priv/lock").is_empty());
+    assert!(node.read("etc/pve/jobs.cfg").contains(HOOK));
+}
+
+#[test]
+fn a_path_that_would_break_the_files_is_refused() {
+    for script in ["relative", "/with space", "/new\nline", "/quote'"] {
+        let mut node = Node::new();
+        node.guard.script = script.to_owned();
+        assert!(
+            matches!(node.guard.keep(), Err(GuardError::Script(_))),
+            "{script}"
+        );
+    }
+}
+
+#[test]
+fn the_mode_of_a_file_is_kept() {
+    let node = Node::new();
+    let path = node.folder.path().join("etc/vzdump.conf");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    node.guard.keep().unwrap();
+    assert_eq!(mode(&path), 0o600);
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("vzdump: a".to_owned()),
+        Just("other: b".to_owned()),
+        Just("\tschedule x".to_owned()),
+        Just("\tscript /other".to_owned()),
+        Just(format!("  script {HOOK}")),
+        Just("script: /other".to_owned()),
+        Just(format!("script: {HOOK}")),
+        Just("0 1 * * * root vzdump 1".to_owned()),
+        Just("@daily root vzdump --script /o".to_owned()),
+        Just(String::new()),
+        "[ -~]{0,30}",
+    ]
+}
+
+proptest! {
+    /// Whatever a file holds: what is added makes nothing missing any more, and all that was there is there still, in its order.
+    #[test]
+    fn an_edit_only_adds_and_is_done_once(lines in proptest::collection::vec(line(), 0..20), ends: bool) {
+        let mut text = lines.join("\n");
+        if ends {
+            text.push('\n');
+        }
+        for form in [Form::Defaults, Form::Jobs, Form::Cron] {
+            let once = form.edit(&text, HOOK, false);
+            let again = form.edit(&once.text, HOOK, false);
+            prop_assert_eq!(again.missing, 0);
+            prop_assert_eq!(&again.text, &once.text);
+            if once.missing == 0 {
+                prop_assert_eq!(&once.text, &text);
+            }
+            let mut rest = once.text.chars();
+            prop_assert!(text.chars().all(|c| rest.any(|other| other == c)));
+            let replaced = form.edit(&text, HOOK, true);
+            prop_assert_eq!(form.edit(&replaced.text, HOOK, true).missing, 0);
+        }
+    }
+}

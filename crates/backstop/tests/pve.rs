@@ -1,0 +1,467 @@
+//! The hook of `vzdump` and its guard, as a Proxmox VE node uses them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use testbed::authority::Authority;
+use testbed::push_receiver::{PushReceiver, Watch};
+
+const TOKEN: &str = "T0kenT0ken";
+
+/// A node: a root folder with the hook in it, and a `vzdump` that calls it as the real one does.
+struct Node {
+    folder: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        let node = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let bin = node.path("usr/local/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        symlink(env!("CARGO_BIN_EXE_backstop"), bin.join("backstop")).unwrap();
+        symlink("backstop", bin.join("backstop-pve-hook")).unwrap();
+        node
+    }
+
+    /// A node whose hook has this configuration.
+    fn configured(text: &str) -> Self {
+        let node = Self::new();
+        node.write("etc/backstop/pve-hook.conf", text, 0o600);
+        node
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn hook(&self) -> PathBuf {
+        self.path("usr/local/bin/backstop-pve-hook")
+    }
+
+    fn write(&self, path: &str, text: &str, mode: u32) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A run of `vzdump` that calls the hook with each of these lines of words, and fails where the hook fails.
+    fn vzdump(&self, calls: &[&str]) -> Output {
+        self.vzdump_with(&self.hook(), calls)
+    }
+
+    fn vzdump_with(&self, hook: &Path, calls: &[&str]) -> Output {
+        let mut script = "#!/bin/sh\nset -e\n".to_owned();
+        for call in calls {
+            script.push_str(&format!("{} {call}\n", hook.display()));
+        }
+        self.write("usr/bin/vzdump", &script, 0o755);
+        // The real one clears the environment, too.
+        Command::new("/bin/sh")
+            .arg(self.path("usr/bin/vzdump"))
+            .env_clear()
+            .env("STOREID", "pbs1")
+            .env("BACKSTOP_ROOT", self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn records(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.path("run/backstop-pve-hook")) else {
+            return Vec::new();
+        };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    fn guard(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_backstop"))
+            .arg("pve-guard")
+            .args(words)
+            .args(["--root", self.folder.path().to_str().unwrap()])
+            .output()
+            .unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn receiver() -> PushReceiver {
+    PushReceiver::start(|_| (200, r#"{"ok":true}"#.to_owned())).unwrap()
+}
+
+fn conf(receiver: &PushReceiver) -> String {
+    format!("url: {}\n", receiver.url(&format!("/api/push/{TOKEN}")))
+}
+
+const GOOD_JOB: [&str; 9] = [
+    "job-init",
+    "job-start",
+    "backup-start snapshot 100",
+    "pre-stop snapshot 100",
+    "pre-restart snapshot 100",
+    "post-restart snapshot 100",
+    "backup-end snapshot 100",
+    "log-end snapshot 100",
+    "job-end",
+];
+
+#[test]
+fn a_job_is_told_once_and_at_its_end() {
+    let receiver = receiver();
+    let node = Node::configured(&conf(&receiver));
+    let before = node.vzdump(&GOOD_JOB[..8]);
+    assert!(before.status.success(), "{before:?}");
+    assert!(receiver.received().is_empty());
+    let whole = node.vzdump(&GOOD_JOB);
+    assert!(whole.status.success(), "{whole:?}");
+    let pushes = receiver.received();
+    assert_eq!(pushes.len(), 1);
+    assert_eq!(pushes[0].path(), format!("/api/push/{TOKEN}"));
+    assert_eq!(pushes[0].parameter("status").unwrap(), "up");
+    let message = pushes[0].parameter("msg").unwrap();
+    assert!(message.ends_with(" to pbs1: OK, 1 guest"), "{message}");
+    let ping = pushes[0].parameter("ping").unwrap();
+    assert!(ping.parse::<u64>().unwrap() < 600_000, "{ping}");
+    // The log of the job says so, without the secret.
+    let log = text(&whole.stdout);
+    assert!(
+        log.contains("told http://127.0.0.1") && !log.contains(TOKEN),
+        "{log}"
+    );
+    assert_eq!(text(&whole.stderr), "");
+    assert!(node.records().is_empty(), "nothing is left of either job");
+}
+
+#[test]
+fn a_failed_guest_makes_the_push_of_its_job_down() {
+    let receiver = receiver();
+    let node = Node::configured(&conf(&receiver));
+    let calls = [
+        "job-start",
+        "backup-start snapshot 100",
+        "backup-abort snapshot 100",
+        "log-end snapshot 100",
+        "backup-start snapshot 101",
+        "backup-end snapshot 101",
+        "job-end",
+    ];
+    assert!(node.vzdump(&calls).status.success());
+    assert!(node.vzdump(&["job-start", "job-abort"]).status.success());
+    // What failed before has no part in the next job.
+    assert!(node.vzdump(&GOOD_JOB).status.success());
+    let told: Vec<_> = receiver
+        .received()
+        .iter()
+        .map(|push| {
+            (
+                push.parameter("status").unwrap(),
+                push.parameter("msg").unwrap(),
+            )
+        })
+        .collect();
+    let ends = [
+        ("down", "1 of 2 guests failed: 100"),
+        ("down", "backup job aborted"),
+        ("up", "OK, 1 guest"),
+    ];
+    assert_eq!(told.len(), ends.len());
+    for ((status, message), (expected, end)) in told.iter().zip(ends) {
+        assert!(
+            status == expected && message.ends_with(end),
+            "{status} {message}"
+        );
+    }
+}
+
+#[test]
+fn what_a_crashed_job_left_behind_is_removed_and_counts_for_nobody() {
+    let receiver = receiver();
+    let node = Node::configured(&conf(&receiver));
+    let crashed = [
+        "job-start",
+        "backup-start snapshot 100",
+        "backup-abort snapshot 100",
+    ];
+    assert!(node.vzdump(&crashed).status.success());
+    assert_eq!(node.records().len(), 1);
+    assert!(node.vzdump(&["job-start", "job-end"]).status.success());
+    assert_eq!(receiver.received()[0].parameter("status").unwrap(), "up");
+    assert!(node.records().is_empty());
+}
+
+#[test]
+fn nothing_that_goes_wrong_breaks_the_backup() {
+    let refusing = PushReceiver::start(|_| (404, format!("no monitor {TOKEN}"))).unwrap();
+    let node = Node::new();
+    let complaint = |node: &Node, call: &str| {
+        let output = node.vzdump(&[call]);
+        assert!(output.status.success(), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(!said.contains(TOKEN), "{said}");
+        said
+    };
+    assert!(complaint(&node, "job-end").contains("there is no configuration"));
+    let cases = [
+        (
+            format!("url: http://127.0.0.1:1/api/push/{TOKEN}\ntimeout: 4"),
+            "unable to connect",
+        ),
+        (format!("{}timeout: 4", conf(&refusing)), "404"),
+        (format!("url = {TOKEN}"), "expected NAME: VALUE"),
+    ];
+    for (configuration, expected) in &cases {
+        node.write("etc/backstop/pve-hook.conf", configuration, 0o600);
+        let said = complaint(&node, "job-end");
+        assert!(said.contains(expected), "{said}");
+    }
+    node.write("etc/backstop/pve-hook.conf", &cases[1].0, 0o644);
+    assert!(complaint(&node, "job-end").contains("chmod 600"));
+    // Phases of versions to come, and none at all.
+    assert_eq!(complaint(&node, "job-something-new x y z"), "");
+    assert!(complaint(&node, "").contains("without a phase"));
+    // A folder of state that is none: that a guest failed cannot be noted, so that the job is not called good.
+    let receiver = receiver();
+    node.write("etc/backstop/pve-hook.conf", &conf(&receiver), 0o600);
+    let _ = std::fs::remove_dir_all(node.path("run/backstop-pve-hook"));
+    node.write("run/backstop-pve-hook", "a file", 0o600);
+    assert!(complaint(&node, "backup-abort snapshot 100").contains("backstop-pve-hook"));
+    complaint(&node, "job-end");
+    assert_eq!(receiver.received()[0].parameter("status").unwrap(), "down");
+}
+
+#[test]
+fn a_receiver_that_fails_at_first_is_told_again() {
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let receiver = PushReceiver::start(move |_| {
+        match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => (500, "not yet".to_owned()),
+            _ => (200, String::new()),
+        }
+    });
+    let receiver = receiver.unwrap();
+    let node = Node::configured(&conf(&receiver));
+    let output = node.vzdump(&["job-end"]);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[test]
+fn a_script_line_can_call_the_hook() {
+    let receiver = receiver();
+    let node = Node::configured(&conf(&receiver));
+    let script = format!(
+        "#!/bin/sh\necho something else >/dev/null\n{} pve-hook \"$@\"\ntrue\n",
+        node.path("usr/local/bin/backstop").display()
+    );
+    node.write("usr/local/bin/own-hook", &script, 0o755);
+    let calls = [
+        "job-start",
+        "backup-start snapshot 7",
+        "backup-abort snapshot 7",
+        "job-end",
+    ];
+    let hook = node.path("usr/local/bin/own-hook");
+    assert!(node.vzdump_with(&hook, &calls).status.success());
+    let message = receiver.received()[0].parameter("msg").unwrap();
+    assert!(message.ends_with("1 of 1 guest failed: 7"), "{message}");
+}
+
+#[test]
+fn a_receiver_by_ip_is_trusted_for_its_name_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::create(folder.path()).unwrap();
+    let names = ["status.example.org"];
+    let (certificate, key) = authority.issue(folder.path(), "status", &names).unwrap();
+    let receiver = PushReceiver::start_tls(&certificate, &key, |_| (200, String::new())).unwrap();
+    let trusted = format!("ca-file: {}\n", authority.certificate.display());
+    // Not too long for those that are tried again.
+    let short = trusted.clone() + "timeout: 4\n";
+    for (more, is_told) in [
+        (trusted + "tls-server-name: status.example.org\n", true),
+        (
+            short.clone() + "tls-server-name: other.example.org\n",
+            false,
+        ),
+        (short, false),
+        (
+            "timeout: 4\ntls-server-name: status.example.org\n".to_owned(),
+            false,
+        ),
+    ] {
+        let before = receiver.received().len();
+        let node = Node::configured(&(conf(&receiver) + &more));
+        let output = node.vzdump(&["job-end"]);
+        assert!(output.status.success());
+        let said = text(&output.stderr);
+        assert_eq!(
+            said.contains("no trusted TLS connection"),
+            !is_told,
+            "{more}{said}"
+        );
+        assert_eq!(
+            receiver.received().len() - before,
+            usize::from(is_told),
+            "{more}"
+        );
+    }
+}
+
+/// The receiver's clock is the test's: a job that runs is fresh, and one that does not run is an error.
+#[test]
+fn a_missing_push_is_an_error_at_the_receiver() {
+    const DAY: i64 = 86_400;
+    let watch = Watch::new(TOKEN, DAY + 3600, 1_000_000);
+    let telling = std::sync::Arc::clone(&watch);
+    let receiver = PushReceiver::start(move |push| telling.take(push)).unwrap();
+    let node = Node::configured(&conf(&receiver));
+    assert!(!watch.state().0, "nobody has told it anything yet");
+
+    assert!(node.vzdump(&GOOD_JOB).status.success());
+    assert_eq!(watch.last_told(), Some(1_000_000));
+    assert!(watch.state().0);
+    watch.set_clock(1_000_000 + DAY);
+    assert!(watch.state().0);
+    // The next job never ran.
+    watch.set_clock(1_000_000 + DAY + 3601);
+    assert_eq!(
+        watch.state(),
+        (false, "No heartbeat in the time window".to_owned())
+    );
+    // It runs again.
+    assert!(node.vzdump(&GOOD_JOB).status.success());
+    assert_eq!(watch.last_told(), Some(1_000_000 + DAY + 3601));
+    assert!(watch.state().0);
+    // Fresh, but failed.
+    assert!(node.vzdump(&["job-start", "job-abort"]).status.success());
+    assert!(!watch.state().0);
+}
+
+#[test]
+fn the_guard_says_what_is_missing_and_adds_it_once() {
+    let node = Node::new();
+    node.write(
+        "etc/pve/jobs.cfg",
+        "vzdump: nightly\n\tschedule 02:00\n",
+        0o640,
+    );
+    let missing = node.guard(&["--check"]);
+    assert!(!missing.status.success());
+    assert!(text(&missing.stdout).contains("/etc/pve/jobs.cfg: the hook is missing in 1 places"));
+    let added = node.guard(&[]);
+    assert!(added.status.success(), "{added:?}");
+    assert!(text(&added.stdout).contains("was added"), "{added:?}");
+    let jobs = std::fs::read_to_string(node.path("etc/pve/jobs.cfg")).unwrap();
+    assert_eq!(
+        jobs,
+        "vzdump: nightly\n\tschedule 02:00\n\tscript /usr/local/bin/backstop-pve-hook\n"
+    );
+    for words in [&["--check"][..], &[]] {
+        let again = node.guard(words);
+        assert!(again.status.success());
+        assert!(!text(&again.stdout).contains("added"), "{again:?}");
+    }
+    node.write(
+        "etc/pve/jobs.cfg",
+        "vzdump: nightly\n\tscript /root/own.pl\n",
+        0o640,
+    );
+    let foreign = node.guard(&[]);
+    assert!(!foreign.status.success());
+    assert!(text(&foreign.stderr).contains("/root/own.pl"));
+    assert!(node.guard(&["--replace", "true"]).status.success());
+}
+
+#[test]
+fn the_ansible_role_installs_everything_and_a_second_run_changes_nothing() {
+    let has_ansible = Command::new("ansible-playbook")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !has_ansible {
+        println!("skipped: ansible-playbook is not installed");
+        return;
+    }
+    let receiver = receiver();
+    let work = tempfile::tempdir().unwrap();
+    let root = work.path().join("node");
+    std::fs::create_dir_all(root.join("etc/pve")).unwrap();
+    std::fs::write(root.join("etc/pve/jobs.cfg"), "vzdump: a\n\tall 1\n").unwrap();
+    std::fs::write(root.join("etc/vzdump.conf"), "bwlimit: 5\n").unwrap();
+    let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/ansible/roles");
+    let playbook = work.path().join("play.yml");
+    let play = "- hosts: pve\n  gather_facts: false\n  roles: [backstop_pve_hook]\n";
+    std::fs::write(&playbook, play).unwrap();
+    let variables = serde_json::json!({
+        "backstop_root": root,
+        "backstop_binary": env!("CARGO_BIN_EXE_backstop"),
+        "backstop_pve_hook_settings": {
+            "url": receiver.url(&format!("/api/push/{TOKEN}")), "verify-tls": true, "timeout": 5,
+        },
+        "backstop_pve_hook_storages": {"offsite": {"receiver": "healthchecks"}},
+    });
+    std::fs::write(work.path().join("variables.json"), variables.to_string()).unwrap();
+    let inventory = "[pve]\nlocalhost ansible_connection=local\n";
+    std::fs::write(work.path().join("hosts"), inventory).unwrap();
+    let play = || {
+        let output = Command::new("ansible-playbook")
+            .arg("-i")
+            .arg(work.path().join("hosts"))
+            .arg("-e")
+            .arg(format!("@{}", work.path().join("variables.json").display()))
+            .arg(&playbook)
+            .env("ANSIBLE_ROLES_PATH", roles)
+            .env("ANSIBLE_LOCAL_TEMP", work.path().join("tmp"))
+            .env("ANSIBLE_REMOTE_TEMP", work.path().join("tmp"))
+            .env("ANSIBLE_NOCOLOR", "1")
+            .env("LC_ALL", "C.UTF-8")
+            .env("HOME", work.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{said}{}", text(&output.stderr));
+        assert!(!said.contains(TOKEN), "{said}");
+        said
+    };
+    let first = play();
+    assert!(!first.contains("changed=0"), "{first}");
+    let path = |path: &str| root.join(path);
+    let mode = |file: &str| std::fs::metadata(path(file)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("etc/backstop/pve-hook.conf"), 0o600);
+    let jobs = std::fs::read_to_string(path("etc/pve/jobs.cfg")).unwrap();
+    assert_eq!(
+        jobs,
+        "vzdump: a\n\tall 1\n\tscript /usr/local/bin/backstop-pve-hook\n"
+    );
+    for unit in ["service", "path", "timer"] {
+        let installed = path(&format!("etc/systemd/system/backstop-pve-guard.{unit}"));
+        let installed = std::fs::read_to_string(installed).unwrap();
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/pve");
+        let shipped = format!("{shipped}/backstop-pve-guard.{unit}");
+        let shipped = std::fs::read_to_string(shipped).unwrap();
+        let plain = installed.replace(" --script /usr/local/bin/backstop-pve-hook", "");
+        assert_eq!(plain, shipped);
+    }
+    let second = play();
+    assert!(second.contains("changed=0"), "{second}");
+    // What it has installed works.
+    let called = Command::new(path("usr/local/bin/backstop-pve-hook"))
+        .arg("job-end")
+        .env_clear()
+        .env("BACKSTOP_ROOT", &root)
+        .output()
+        .unwrap();
+    assert!(called.status.success(), "{called:?}");
+    assert_eq!(receiver.received()[0].parameter("status").unwrap(), "up");
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod breaks;
+mod choices;
 mod commands;
 mod failures;
 mod keys;

@@ -651,3 +651,56 @@ fn users_tokens_rules_and_realms_of_a_stock_server_are_changed_here_and_work_the
         }
     }
 }
+
+#[test]
+fn targets_and_matchers_of_either_program_are_those_of_the_other() {
+    let Some(world) = World::new() else { return };
+    let run = |mut command: std::process::Command, words: &str| {
+        let output = command.args(words.split(' ')).output().unwrap();
+        succeeded(&output).unwrap()
+    };
+    let ours = |words: &str| {
+        let mut command = world.stock.command(Path::new(BINARY));
+        command.args(["manager", "notification"]);
+        run(command, words)
+    };
+    let stock = |words: &str| {
+        let mut command = world.stock.stock_command("proxmox-backup-manager");
+        command.arg("notification");
+        run(command, words)
+    };
+    ours(
+        "endpoint webhook create hook --method post --url http://127.0.0.1:9/{{secrets.a}} --secret name=a,value=aHVzaA==",
+    );
+    ours(
+        "endpoint smtp create mail --server 127.0.0.1 --from-address a@example.com --mailto b@example.com --password hush",
+    );
+    ours(
+        "matcher create night --match-calendar 22-23:59 --match-severity warning,error --target hook --target mail",
+    );
+    stock("endpoint gotify create got --server http://127.0.0.1:9 --token hush");
+    stock("endpoint webhook update hook --comment both --secret name=a --secret name=b,value=Yg==");
+    stock("matcher update night --mode any");
+    ours("matcher update default-matcher --comment ours");
+    for what in [
+        "target list",
+        "matcher list",
+        "endpoint webhook list",
+        "endpoint smtp list",
+        "endpoint gotify list",
+    ] {
+        let words = format!("{what} --output-format json");
+        let sorted = |text: String| {
+            let mut list: Vec<Value> = serde_json::from_str(&text).unwrap();
+            list.sort_by_key(|entry| entry["name"].to_string());
+            list
+        };
+        assert_eq!(sorted(ours(&words)), sorted(stock(&words)), "{what}");
+    }
+    let hook: Value =
+        serde_json::from_str(&ours("endpoint webhook show hook --output-format json")).unwrap();
+    assert_eq!(hook["secret"], json!(["name=a", "name=b"]));
+    stock("matcher delete night");
+    ours("endpoint webhook delete hook");
+    assert!(!stock("target list --output-format json").contains("hook"));
+}

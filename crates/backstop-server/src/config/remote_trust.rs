@@ -165,7 +165,7 @@ pub struct RemotePins {
     store: Arc<ConfigStore>,
     name: String,
     audit: Option<AuditLog>,
-    listener: Option<Arc<Listener>>,
+    listeners: Vec<Arc<Listener>>,
 }
 
 /// Is told of a pin that has changed.
@@ -177,7 +177,7 @@ impl RemotePins {
             store,
             name: name.to_owned(),
             audit: None,
-            listener: None,
+            listeners: Vec::new(),
         }
     }
 
@@ -186,9 +186,9 @@ impl RemotePins {
         self.audit = Some(log);
     }
 
-    /// Also tells this listener of changes.
+    /// Also tells this listener of changes, beside those that are told already.
     pub fn tell(&mut self, listener: impl Fn(&PinChange) + Send + Sync + 'static) {
-        self.listener = Some(Arc::new(listener));
+        self.listeners.push(Arc::new(listener));
     }
 
     /// Writes a new pin down, where a stock server sees it, too, unless somebody else has changed it meanwhile.
@@ -263,7 +263,7 @@ impl PinKeeper for RemotePins {
         if let Err(err) = self.write(change) {
             tracing::error!(remote = self.name, %err, "the new fingerprint of the remote cannot be written down");
         }
-        if let Some(listener) = &self.listener {
+        for listener in &self.listeners {
             listener(change);
         }
     }

@@ -366,3 +366,18 @@ fn an_old_datastore_setting_sends_mail_to_its_user_also_about_damaged_snapshots(
     let all = world.receiver.wait_for(1);
     assert_eq!(body(&all[0])["title"], "Test notification");
 }
+
+#[test]
+fn another_certificate_of_the_server_is_told() {
+    let world = World::new(&["--match-field", "exact:type=certificate"]);
+    world.manager(&["cert", "update", "--force", "--now"]);
+    let told = body(&world.receiver.wait_for(1)[0]);
+    let title = told["title"].as_str().unwrap();
+    assert!(
+        title.starts_with("Certificate of ") && title.ends_with(" changed"),
+        "{title}"
+    );
+    assert_eq!(told["severity"], "notice");
+    let text = told["message"].as_str().unwrap();
+    assert!(text.contains(&world.server.fingerprint), "{text}");
+}

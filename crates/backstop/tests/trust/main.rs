@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use testbed::api::Api;
 use testbed::authority::Authority;
 use testbed::interceptor::Interceptor;
+use testbed::push_receiver::PushReceiver;
 use testbed::server::{ServerProcess, succeeded};
 use world::{BINARY, World};
 
@@ -159,11 +160,23 @@ fn an_announced_certificate_is_taken_for_the_old_one_and_written_down() {
 }
 
 #[test]
-fn each_change_of_a_pin_is_in_the_audit_log() {
+fn each_change_of_a_pin_is_in_the_audit_log_and_told() {
     let mut world = World::new();
     world.synced();
+    let receiver = PushReceiver::start(|_| (200, String::new())).unwrap();
+    let (url, hook) = (
+        receiver.url("/told"),
+        "notification endpoint webhook create hook --method post --url",
+    );
+    let words: Vec<&str> = hook.split(' ').chain([&*url]).collect();
+    // "{{ title }}"
+    world.manager(&[&words[..], &["--body", "e3sgdGl0bGUgfX0="]].concat());
+    let matcher = "notification matcher create trust --match-field exact:type=trust --target hook";
+    world.manager(&matcher.split(' ').collect::<Vec<_>>());
     let second = world.renew();
     world.goes_on(1_700_000_001);
+    let told = receiver.wait_for(1);
+    assert_eq!(told[0].text(), "Remote 'there' has another certificate");
     let file = world.here.root.join("var/log/proxmox-backup/api/audit.log");
     // A server that ends has written all of it.
     world.here.stop().unwrap();

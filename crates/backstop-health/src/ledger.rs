@@ -434,16 +434,23 @@ impl Entry {
     /// It is not there any more. Tells whether it is still to be remembered.
     fn leave(&mut self, moment: &Moment, observation: &mut Observation) -> bool {
         if self.finding.state.is_bad() {
+            // Ways out are known only while something waits for them.
+            let (evidence, reason) = match self.finding.code {
+                Code::NotificationUndelivered | Code::HeartbeatUndelivered => {
+                    ("nothing waits for it any more", Reason::Changed)
+                }
+                _ => ("it is not there any more", Reason::Gone),
+            };
             let gone = Finding::ok(
                 self.finding.code,
                 &self.finding.object,
                 &self.finding.scope,
-                "it is not there any more",
+                evidence,
             );
             let mut own = Observation::default();
             self.take(gone, &[], moment, &mut own);
             for change in &mut own.changes {
-                change.reason = Reason::Gone;
+                change.reason = reason;
             }
             observation.changes.append(&mut own.changes);
         } else {

@@ -6,6 +6,7 @@
 
 mod clock;
 mod datastores;
+mod deliveries;
 mod gather;
 mod jobs;
 mod memory;

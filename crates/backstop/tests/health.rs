@@ -65,6 +65,18 @@ impl World {
         }
     }
 
+    /// Asks until the plugin's exit code is this one: on a slow machine, a datastore may not be listed in time at first.
+    fn wait_for_exit(&self, check: &str, code: i32) -> String {
+        let begin = Instant::now();
+        loop {
+            let (seen, text) = self.plugin(check);
+            if seen == code {
+                return text;
+            }
+            assert!(begin.elapsed() < LONG, "{seen}: {text}");
+        }
+    }
+
     fn tell(&self, words: &[&str]) {
         self.server.ok("health", words).unwrap();
     }
@@ -162,7 +174,7 @@ fn a_sync_that_fails_is_critical_until_it_is_acknowledged_and_recovers_with_a_go
     assert_eq!(acknowledged["state"], "critical");
     assert_eq!(acknowledged["acknowledged"]["by"], "root@pam");
     world.tell(&["unacknowledge", "job-failed", "job/sync/copies"]);
-    assert_eq!(world.plugin("job-failed").0, 2);
+    world.wait_for_exit("job-failed", 2);
     world.tell(&["acknowledge", "job-failed", "job/sync/copies"]);
 
     // The remote does not show the certificate that is expected of it; with the right one pinned, it does.
@@ -224,19 +236,15 @@ fn stale_and_damaged_backups_and_a_datastore_that_is_gone_are_critical() {
     let world = World::new();
     world.back_up("h1", now() - 2 * 86_400);
     // One backup has no cadence.
-    assert_eq!(world.check("backup-stale")["state"], "ok");
+    world.wait_for("backup-stale", "ok");
     world.tell(&["expect", "set", "store1", "24h"]);
-    let check = world.check("backup-stale");
-    assert_eq!(
-        (&check["state"], &check["object"]),
-        (&json!("critical"), &json!("group/store1/host/h1"))
-    );
-    assert_eq!(world.plugin("backup-stale").0, 2);
+    let check = world.wait_for("backup-stale", "critical");
+    assert_eq!(check["object"], "group/store1/host/h1");
+    world.wait_for_exit("backup-stale", 2);
     world.tell(&["expect", "set", "store1", "36h"]);
-    assert_eq!(world.plugin("backup-stale").0, 1);
+    world.wait_for_exit("backup-stale", 1);
     world.tell(&["expect", "set", "store1", "never", "--group", "host/h1"]);
-    let (code, text) = world.plugin("backup-stale");
-    assert_eq!(code, 0, "{text}");
+    world.wait_for_exit("backup-stale", 0);
     let list = world
         .server
         .ok("health", &["expect", "list", "--output-format", "json"])
@@ -244,9 +252,10 @@ fn stale_and_damaged_backups_and_a_datastore_that_is_gone_are_critical() {
     let list: Value = serde_json::from_str(&list).unwrap();
     assert_eq!(list.as_array().unwrap().len(), 2);
     world.tell(&["expect", "remove", "store1", "--group", "host/h1"]);
-    assert_eq!(world.plugin("backup-stale").0, 1);
+    world.wait_for_exit("backup-stale", 1);
     world.back_up("h1", now());
-    assert_eq!(world.check("backup-stale")["recovered"]["from"], "warning");
+    let check = world.wait_for("backup-stale", "ok");
+    assert_eq!(check["recovered"]["from"], "warning");
 
     // A chunk rots, in a maintenance window.
     world.tell(&[
@@ -287,10 +296,9 @@ fn stale_and_damaged_backups_and_a_datastore_that_is_gone_are_critical() {
     );
     let check = world.wait_for("backup-verify-failed", "critical");
     assert_eq!(check["expected"]["window"], "disks");
-    let (code, text) = world.plugin("backup-verify-failed");
-    assert_eq!(
-        (code, text.starts_with("BACKSTOP OK - 1 expected, 0 ok |")),
-        (0, true),
+    let text = world.wait_for_exit("backup-verify-failed", 0);
+    assert!(
+        text.starts_with("BACKSTOP OK - 1 expected, 0 ok |"),
         "{text}"
     );
     let windows = world.server.ok("health", &["window", "list"]).unwrap();
@@ -299,7 +307,7 @@ fn stale_and_damaged_backups_and_a_datastore_that_is_gone_are_critical() {
         "{windows}"
     );
     world.tell(&["window", "remove", "disks"]);
-    assert_eq!(world.plugin("backup-verify-failed").0, 2);
+    world.wait_for_exit("backup-verify-failed", 2);
 
     // The directory is gone; what was known of its groups is not.
     let aside = world.dir.path().join("aside");
@@ -329,7 +337,7 @@ fn somebody_who_may_audit_one_datastore_sees_its_checks_alone_and_may_change_not
     let grant =
         json!({"path": "/datastore/store2", "role": "DatastoreAudit", "auth-id": "auditor@pbs"});
     world.api.put("access/acl", grant).unwrap();
-    world.health(&["--all", "true"]);
+    world.wait_for("backup-stale", "ok");
     let auditor = Api::log_in(&world.server, "auditor@pbs", "auditing").unwrap();
     let seen = |api: &Api| -> Vec<String> {
         let answer = api.get("backstop/health").unwrap();

@@ -455,6 +455,9 @@ fn certificates_collisions_clock_and_deliveries_are_told() {
             .evidence(Code::HeartbeatUndelivered)
             .ends_with("last error: 404")
     );
+    world.facts.deliveries.clear();
+    let told = world.look_after(1);
+    assert_eq!(told, ["heartbeat-undelivered critical>ok!"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use backstop_health::{Change, Held, Learnt, Moment, Settings, judge};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Checked, datastores, jobs, remotes, settings};
+use super::{Checked, datastores, deliveries, jobs, remotes, settings};
 use crate::certificate_change;
 use crate::http::error::chain;
 use crate::server::Server;
@@ -34,6 +34,7 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
     held.extend(datastores::gather(server, when, &mut learnt, &mut facts));
     certificates(server, &mut facts);
     held.extend(remotes::gather(server, is_asked, &mut facts));
+    held.extend(deliveries::gather(server, now, &mut facts));
     let news = learn(&mut learnt, &facts, &held, now);
 
     let mut memory = health.memory.lock();
@@ -58,6 +59,7 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
         checks: observation.checks,
     });
     observation.changes.iter().for_each(report);
+    deliveries::tell(server, now, &observation.changes);
 }
 
 /// What the operator has said; nothing while the file cannot be read, which is a finding.

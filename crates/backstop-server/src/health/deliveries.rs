@@ -1,0 +1,160 @@
+//! What goes out: facts of messages that wait or were given up, and telling people of what has changed.
+
+use std::collections::BTreeMap;
+
+use backstop_health::facts::{DeliveryFacts, Facts};
+use backstop_health::{Change, Code, Held, State, messages};
+use backstop_notify::Severity;
+use backstop_outgoing::Undelivered;
+use backstop_outgoing::spool::Dropped;
+
+use crate::http::error::chain;
+use crate::notifications::events;
+use crate::server::Server;
+
+/// For how long it is told that messages were given up, in seconds.
+const TOLD: i64 = 86_400;
+
+/// Adds what waits for targets of notifications, and for monitors that take heartbeats. Returns what is not known. Blocks for small
+/// files.
+pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<Held> {
+    let (notifier, heartbeats) = (server.notifier(), server.heartbeats());
+    let notifications = notifier
+        .undelivered()
+        .and_then(|waiting| Ok((waiting, notifier.dispatch().dropped()?)))
+        .map_err(|err| chain(&err));
+    let pushes = heartbeats
+        .undelivered()
+        .and_then(|waiting| Ok((waiting, heartbeats.dropped()?)))
+        .map_err(|err| chain(&err));
+    let mut held = Vec::new();
+    for (heartbeat, spool, prefix, found) in [
+        (false, "notifications", "target/", notifications),
+        (true, "heartbeats", "monitor/", pushes),
+    ] {
+        match found {
+            Ok((waiting, dropped)) => {
+                let ways = of_spool(heartbeat, spool, waiting, &dropped, now);
+                facts.deliveries.extend(ways);
+            }
+            Err(reason) => held.push(Held {
+                prefix: prefix.to_owned(),
+                reason,
+            }),
+        }
+    }
+    held
+}
+
+/// Tells people of changes. Blocks for small files.
+pub(super) fn tell(server: &Server, now: i64, changes: &[Change]) {
+    let own = changes.iter().filter(|change| !has_own_event(change));
+    let own: Vec<Change> = own.cloned().collect();
+    let notifier = server.notifier();
+    for message in messages(&own) {
+        let severity = match message.state {
+            State::Critical => Severity::Error,
+            State::Warning | State::Unknown => Severity::Warning,
+            State::Ok => Severity::Info,
+        };
+        notifier.notify(&events::health(
+            notifier.host(),
+            now,
+            (message.code.as_str(), &message.object),
+            severity,
+            (&message.title, &message.text),
+        ));
+    }
+}
+
+/// Whether an event of its own tells of it, with its end: the runs of jobs, what verification finds, and the server's certificate.
+fn has_own_event(change: &Change) -> bool {
+    match change.code {
+        Code::JobFailed => !change.object.starts_with("job/realm-sync/"),
+        Code::BackupVerifyFailed => true,
+        Code::CertificateExpiring => change.object == "certificate/own",
+        _ => false,
+    }
+}
+
+/// The ways out of a spool that messages wait for, and, under `spool`, what it has given up in the last day.
+pub(super) fn of_spool(
+    heartbeat: bool,
+    spool: &str,
+    waiting: Vec<Undelivered>,
+    dropped: &Dropped,
+    now: i64,
+) -> Vec<DeliveryFacts> {
+    let mut lanes: BTreeMap<String, DeliveryFacts> = BTreeMap::new();
+    for message in waiting {
+        let lane = lanes
+            .entry(message.lane.clone())
+            .or_insert_with(|| DeliveryFacts {
+                heartbeat,
+                target: message.lane.clone(),
+                ..DeliveryFacts::default()
+            });
+        lane.waiting = lane.waiting.saturating_add(1);
+        let since = message.first_failure.unwrap_or(message.queued);
+        lane.since = Some(lane.since.map_or(since, |known| known.min(since)));
+        lane.error = message.last_error.or(lane.error.take());
+    }
+    let mut facts: Vec<_> = lanes.into_values().collect();
+    let is_news = dropped.count > 0 && now.saturating_sub(dropped.last) < TOLD;
+    facts.push(DeliveryFacts {
+        heartbeat,
+        target: spool.to_owned(),
+        lost: if is_news { dropped.count } else { 0 },
+        since: is_news.then_some(dropped.last),
+        error: is_news.then(|| dropped.reason.clone()),
+        ..DeliveryFacts::default()
+    });
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn message(lane: &str, queued: i64, failed: Option<i64>, error: Option<&str>) -> Undelivered {
+        Undelivered {
+            id: format!("{lane}-{queued}"),
+            lane: lane.to_owned(),
+            queued,
+            attempts: 1,
+            first_failure: failed,
+            next_try: queued,
+            last_error: error.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn messages_are_counted_by_way_and_losses_are_told_for_a_day() {
+        let waiting = vec![
+            message("mail", 100, Some(150), Some("refused")),
+            message("mail", 120, None, None),
+            message("kuma", 200, None, None),
+        ];
+        let dropped = Dropped {
+            count: 2,
+            last: 1000,
+            reason: "too old".to_owned(),
+        };
+        let facts = of_spool(true, "heartbeats", waiting, &dropped, 1000 + TOLD - 1);
+        let short =
+            |facts: &DeliveryFacts| (facts.target.clone(), facts.waiting, facts.lost, facts.since);
+        let all: Vec<_> = facts.iter().map(short).collect();
+        assert_eq!(
+            all,
+            [
+                ("kuma".to_owned(), 1, 0, Some(200)),
+                ("mail".to_owned(), 2, 0, Some(120)),
+                ("heartbeats".to_owned(), 0, 2, Some(1000)),
+            ]
+        );
+        assert_eq!(facts[1].error.as_deref(), Some("refused"));
+        let later = of_spool(true, "heartbeats", Vec::new(), &dropped, 1000 + TOLD);
+        assert_eq!((later.len(), later[0].lost), (1, 0));
+    }
+}

@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use backstop_heartbeat::{Push, Signal};
+use backstop_outgoing::RequestError;
 use backstop_outgoing::http_client::refusal;
 
 use crate::config::{self, Settings};
@@ -219,15 +220,19 @@ fn deliver(settings: &Settings, push: &Push) -> Result<(), String> {
         let uri = request.uri().clone();
         let mut client = settings.client.clone();
         client.timeout = client.timeout.min(left()).max(Duration::from_millis(1));
-        let reason = match client.send_blocking(request) {
+        let (reason, may_pass) = match client.send_blocking(request) {
             Ok(answer) => match refusal(&answer, &uri, &[]) {
                 None => return Ok(()),
-                Some(reason) => format!("{}: {reason}", settings.server()),
+                Some(reason) => (
+                    format!("{}: {reason}", settings.server()),
+                    answer.status().is_server_error(),
+                ),
             },
-            Err(err) => err.to_string(),
+            // Whom nobody trusts now, nobody trusts in a second.
+            Err(err) => (err.to_string(), !matches!(err, RequestError::Tls { .. })),
         };
         match pauses.next() {
-            Some(pause) if pause < left() => std::thread::sleep(pause),
+            Some(pause) if may_pass && pause < left() => std::thread::sleep(pause),
             _ => return Err(format!("the push failed - {reason}")),
         }
     }

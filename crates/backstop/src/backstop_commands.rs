@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use crate::calendar_command;
 use crate::command::{Arguments, Command, Group, Parameter, Program};
 use crate::manager_commands::{
-    audit, health, heartbeat, metrics, notification, retention_lock, sessions, token,
+    audit, cert_announce, health, heartbeat, metrics, notification, retention_lock, sessions, token,
 };
 use crate::output;
 use crate::prune_simulator_command;
@@ -29,6 +29,7 @@ Usage: backstop COMMAND
   manager          set up datastores, users and permissions (the commands of proxmox-backup-manager)
   pxar             work with archives of directories (the commands of pxar)
   health           show what is wrong, and what to do
+  cert             tell servers that pull from this one that its certificate has changed
   heartbeat        tell Uptime Kuma or Healthchecks of each finished job and backup
   calendar         explain a calendar event, as schedules are written
   notification     ready-made web hooks for notifications, and what has not arrived
@@ -53,6 +54,7 @@ pub fn program(name: String) -> Program {
         root: Group::new()
             .command("calendar", calendar_command::command())
             .group("notification", notification::own_commands())
+            .group("cert", cert_announce::commands())
             .command("prune-simulator", prune_simulator_command::command())
             .group("metrics", metrics::commands())
             .group("health", health::commands())

@@ -5,6 +5,7 @@ pub mod certificate;
 mod health;
 pub mod heartbeats;
 mod notifications;
+mod remote_certificate;
 pub mod retention_lock;
 
 use backstop_calendar::CalendarEvent;
@@ -47,6 +48,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     endpoints.extend(health::endpoints());
     endpoints.extend(notifications::endpoints());
     endpoints.extend(heartbeats::endpoints());
+    endpoints.extend(remote_certificate::endpoints());
     endpoints.push(Endpoint {
         method: Method::Get,
         path: "/backstop/prune-simulator",

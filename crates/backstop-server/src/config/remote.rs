@@ -177,6 +177,38 @@ impl RemoteAccount {
     }
 }
 
+/// The token that may announce the certificate of a remote. Tells nothing of whether there is such a remote.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn announcer(store: &ConfigStore, name: &str) -> Result<Option<AuthId>, EditError> {
+    Ok(remote_trust::get(store, name)?.announcer)
+}
+
+/// Says which token may announce the certificate of a remote; `None` for none.
+///
+/// # Errors
+/// When there is no such remote, `token` is no token, or it cannot be written.
+pub fn set_announcer(
+    store: &ConfigStore,
+    name: &str,
+    token: Option<AuthId>,
+) -> Result<(), EditError> {
+    if let Some(token) = token.as_ref().filter(|token| !token.is_token()) {
+        return Err(EditError::Conflict(format!(
+            "'{token}' is a user; only an API token can announce certificates"
+        )));
+    }
+    let remotes = store.sections(SectionFile::Remote)?;
+    if remotes.data.get_typed(TYPE, name).is_none() {
+        return Err(unknown(name));
+    }
+    let names = remote_trust::names(&remotes.data);
+    Ok(remote_trust::edit(store, name, &names, |trust| {
+        trust.announcer = token;
+    })?)
+}
+
 /// Nobody knows a remote of this name.
 pub fn unknown(name: &str) -> EditError {
     EditError::Conflict(format!("no such remote '{name}'"))

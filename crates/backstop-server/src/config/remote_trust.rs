@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use backstop_client::connection::pins::{Known, PinChange, PinKeeper};
 use backstop_format::Fingerprint;
+use backstop_types::AuthId;
 use backstop_types::record::{AnnouncedCertificate, CertificateStatus};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub(super) struct RemoteTrust {
     /// What was learned of the server with a pin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pinned: Option<Pinned>,
+    /// The token that may announce the certificate of the server, and of this one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announcer: Option<AuthId>,
     /// When the pin changed, newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changes: Vec<Change>,
@@ -100,6 +104,9 @@ impl RemoteTrust {
     pub fn show(&self, section: &mut Map<String, Value>) {
         if let Some(name) = &self.tls_server_name {
             section.insert(TLS_SERVER_NAME.to_owned(), name.clone().into());
+        }
+        if let Some(token) = &self.announcer {
+            section.insert("announcer".to_owned(), token.to_string().into());
         }
         let pin = section.get("fingerprint").and_then(Value::as_str);
         let Some(pin) = pin.and_then(|pin| pin.parse::<Fingerprint>().ok()) else {
@@ -189,6 +196,27 @@ impl RemotePins {
     /// Also tells this listener of changes, beside those that are told already.
     pub fn tell(&mut self, listener: impl Fn(&PinChange) + Send + Sync + 'static) {
         self.listeners.push(Arc::new(listener));
+    }
+
+    /// Remembers that the server whose pin is `pin` will show the certificate `next`, as its announcer says. Nothing is pinned by
+    /// that: the certificate takes the place of the old one when the server shows it and has its key.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn announced(&self, pin: Fingerprint, next: Fingerprint) -> Result<(), ConfigError> {
+        let remotes = self.store.sections(SectionFile::Remote)?;
+        let names = names(&remotes.data);
+        edit(&self.store, &self.name, &names, |trust| {
+            let number = trust.pinned(&pin).map_or(0, |pinned| pinned.number);
+            trust.pinned = Some(Pinned {
+                fingerprint: pin,
+                number,
+                next: Some(AnnouncedCertificate {
+                    fingerprint: next,
+                    switch_at: Timestamp::now().as_second(),
+                }),
+            });
+        })
     }
 
     /// Writes a new pin down, where a stock server sees it, too, unless somebody else has changed it meanwhile.

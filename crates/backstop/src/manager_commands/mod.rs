@@ -4,6 +4,7 @@
 mod acl;
 pub mod audit;
 mod cert;
+pub mod cert_announce;
 mod datastore;
 mod encryption_key;
 mod garbage_collection;

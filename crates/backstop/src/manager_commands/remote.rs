@@ -56,6 +56,7 @@ pub const ONE: Record = Record::new(&[
     Column::text("next-fingerprint"),
     Column::text("next-fingerprint-from")
         .rendered(|value, _| Ok(value.as_i64().map(output::time::local).unwrap_or_default())),
+    Column::text("announcer"),
     Column::text("former-fingerprint"),
     CHANGED,
 ]);

@@ -469,3 +469,105 @@ fn the_api_announces_certificates_shows_them_and_withdraws_them() {
     let grace = world.there.ok("manager", &["cert", "grace"]).unwrap();
     assert_eq!(grace, "0s\n");
 }
+
+/// A configuration of the announcing side, and the words that use it.
+fn announcement(world: &World, remote: &str, token: &str, secret: &str) -> std::process::Output {
+    let path = world.path("cert-announce.conf");
+    let text = format!(
+        "[puller]\nserver: {}\nport: {}\nfingerprint: {}\ntoken: {token}\nsecret: {secret}\nremote: {remote}\n",
+        world.here.address.ip(),
+        world.here.address.port(),
+        world.here.fingerprint,
+    );
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let words = ["announce", "--config", path.to_str().unwrap()];
+    world.there.run("cert", &words).unwrap()
+}
+
+#[test]
+fn a_host_that_tells_of_its_new_certificate_is_believed_once_it_shows_it() {
+    const TOKEN: &str = "announce@pbs!there";
+    let world = World::new();
+    world.synced();
+    let first = world.there.fingerprint.clone();
+    let manager = |words: &[&str]| world.here.ok("manager", words).unwrap();
+    manager(&["user", "create", "announce@pbs", "--password", "password1"]);
+    let said = manager(&["user", "generate-token", "announce@pbs", "there"]);
+    let token: Value = serde_json::from_str(&said[said.find('{').unwrap()..]).unwrap();
+    let secret = token["value"].as_str().unwrap();
+    let text = |output: &std::process::Output| {
+        String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+    };
+
+    // As with a stock server, there is no chain that proves anything.
+    let second = world.renew();
+    let chain = world
+        .there
+        .root
+        .join("etc/proxmox-backup/backstop-certificate.json");
+    fs::remove_file(chain).unwrap();
+    let (log, end) = world.run_job("job1");
+    assert_ne!(end, "OK", "{log}");
+
+    // Nobody has named the token an announcer yet.
+    let refused = announcement(&world, "there", TOKEN, secret);
+    assert!(!refused.status.success(), "{}", text(&refused));
+    assert!(!text(&refused).contains(secret));
+    let here = |words: &[&str]| world.here.ok("cert", words).unwrap();
+    here(&["announcer", "there", TOKEN]);
+    assert_eq!(world.remote()["announcer"], TOKEN);
+    assert!(
+        !announcement(&world, "other", TOKEN, secret)
+            .status
+            .success()
+    );
+    assert!(
+        !announcement(&world, "there", TOKEN, "wrong")
+            .status
+            .success()
+    );
+    // It can do nothing else.
+    let narrow = Api::log_in(&world.here, TOKEN, secret).unwrap();
+    assert_eq!(narrow.get("config/remote").unwrap(), json!([]));
+    assert!(narrow.get("config/remote/there").is_err());
+    let change = json!({ "fingerprint": second });
+    assert!(narrow.put("config/remote/there", change).is_err());
+
+    // What is announced and never shown changes nothing.
+    let never = ["ab"; 32].join(":");
+    narrow
+        .post(
+            "backstop/remote/there/certificate",
+            json!({ "fingerprint": never }),
+        )
+        .unwrap();
+    assert_eq!(world.remote()["next-fingerprint"], never);
+    let (log, end) = world.run_job("job1");
+    assert_ne!(end, "OK", "{log}");
+    assert!(world.config().contains(&first) && !world.config().contains(&never));
+
+    let told = announcement(&world, "there", TOKEN, secret);
+    assert_eq!(
+        (text(&told).as_str(), told.status.success()),
+        ("puller: announced\n", true)
+    );
+    assert_eq!(world.remote()["next-fingerprint"], second);
+    assert!(
+        world.config().contains(&first),
+        "nothing is pinned before it is shown"
+    );
+    world.goes_on(1_700_000_001);
+    let remote = world.remote();
+    assert_eq!(remote["fingerprint"], second);
+    assert_eq!(remote["former-fingerprint"], first);
+    assert_eq!(remote["fingerprint-proof"], "announcement");
+    let again = announcement(&world, "there", TOKEN, secret);
+    assert_eq!(text(&again), "puller: pinned\n");
+    here(&["announcer", "there"]);
+    assert!(
+        !announcement(&world, "there", TOKEN, secret)
+            .status
+            .success()
+    );
+}

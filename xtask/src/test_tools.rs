@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("node", "/usr/bin/node", "nodejs"),
     ("npm", "/usr/bin/npm", "npm"),
     ("promtool", "/usr/bin/promtool", "prometheus"),
+    ("curl", "/usr/bin/curl", "curl"),
     ("zabbix_agent2", "/usr/sbin/zabbix_agent2", "zabbix-agent2"),
     (
         "ansible-playbook",

@@ -1,0 +1,136 @@
+//! Zabbix: the agent's configuration with the real agent, and the check that people run today.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use testbed::server::{ServerProcess, succeeded};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_backstop");
+
+fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let found = folders
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        println!("skipped: {name} is not installed");
+    }
+    found
+}
+
+#[test]
+fn the_agent_reads_the_metrics_and_the_time_of_an_answer() {
+    let (Some(agent), Some(_)) = (installed("zabbix_agent2"), installed("curl")) else {
+        return;
+    };
+    let root = testbed::scratch::directory().unwrap();
+    let server = ServerProcess::with_datastore(Path::new(BINARY), root.path()).unwrap();
+    let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/zabbix/backstop.conf");
+    let deployed = fs::read_to_string(deployed).unwrap();
+    let here = deployed.replace("localhost:8007", &server.address.to_string());
+    assert_ne!(here, deployed);
+    let config = root.path().join("agent.conf");
+    let log = root.path().join("agent.log");
+    let text = format!(
+        "Server=127.0.0.1\nHostname=b\nLogFile={}\nTimeout=30\n{here}",
+        log.display()
+    );
+    fs::write(&config, text).unwrap();
+    let value = |key: &str| {
+        let output = Command::new(&agent)
+            .arg("-c")
+            .arg(&config)
+            .args(["-t", key])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        let (_, value) = said.split_once("[s|").unwrap_or_else(|| panic!("{said}"));
+        value.trim_end().trim_end_matches(']').to_owned()
+    };
+    let metrics = value("backstop.metrics");
+    assert!(
+        metrics.contains(r#"backstop_datastore_available{datastore="store1"} 1"#),
+        "{metrics}"
+    );
+    let seconds: f64 = value("backstop.ping").parse().unwrap();
+    assert!(seconds > 0.0);
+    drop(server);
+    assert_eq!(value("backstop.ping"), "-1");
+}
+
+#[test]
+fn the_check_that_people_run_today_turns_one_after_a_failed_sync_and_zero_after_a_good_one() {
+    let Some(python) = installed("python3") else {
+        return;
+    };
+    let root = testbed::scratch::directory().unwrap();
+    let server = ServerProcess::with_datastore(Path::new(BINARY), root.path()).unwrap();
+    let links = root.path().join("bin");
+    let words = ["install-links", links.to_str().unwrap()];
+    succeeded(&Command::new(BINARY).args(words).output().unwrap()).unwrap();
+    let check = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zabbix/last_sync.py");
+        let mut command = Command::new(&python);
+        server.environment(&mut command, "store1");
+        let path = std::env::join_paths(
+            [links.clone()]
+                .into_iter()
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        let output = command
+            .arg(script)
+            .env("PATH", path.unwrap())
+            .output()
+            .unwrap();
+        succeeded(&output).unwrap().trim().to_owned()
+    };
+    assert_eq!(check(), "2");
+    let manager = |words: &[&str]| server.ok("manager", words).unwrap();
+    let second = root.path().join("datastore/second");
+    manager(&["datastore", "create", "second", second.to_str().unwrap()]);
+    manager(&[
+        "sync-job",
+        "create",
+        "copy",
+        "--store",
+        "second",
+        "--remote-store",
+        "store1",
+    ]);
+    manager(&["sync-job", "run", "copy"]);
+    assert_eq!(check(), "0");
+    let fingerprint = ["00"; 32].join(":");
+    let remote = [
+        "remote",
+        "create",
+        "dead",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "1",
+    ];
+    let account = [
+        "--auth-id",
+        "a@pbs",
+        "--password",
+        "secret",
+        "--fingerprint",
+        &fingerprint,
+    ];
+    manager(&[&remote[..], &account[..]].concat());
+    let job = [
+        "sync-job", "create", "broken", "--store", "store1", "--remote", "dead",
+    ];
+    manager(&[&job[..], &["--remote-store", "gone"]].concat());
+    let failed = server
+        .run("manager", &["sync-job", "run", "broken"])
+        .unwrap();
+    assert!(!failed.status.success());
+    assert_eq!(check(), "1");
+    manager(&["sync-job", "run", "copy"]);
+    assert_eq!(check(), "0");
+}

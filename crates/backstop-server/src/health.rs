@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backstop_health::facts::{CertificateFacts, GroupFacts};
 use backstop_health::{Change, Check, Code, LedgerError};
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
@@ -45,6 +46,10 @@ pub struct Checked {
     pub milliseconds: u64,
     /// The checks.
     pub checks: Vec<Check>,
+    /// The groups that they were made from.
+    pub groups: Vec<GroupFacts>,
+    /// The certificates.
+    pub certificates: Vec<CertificateFacts>,
 }
 
 impl Checked {

@@ -202,6 +202,25 @@ fn jobs_tasks_and_datastores_are_shown_as_they_are() {
     let counted = r#"backstop_http_request_duration_seconds_count{method="GET",status="2xx"}"#;
     assert!(shown(counted) >= 1.0);
 
+    // groups and checks come with the list of checks, which is made anew on demand
+    server.run("health", &["--refresh"]).unwrap();
+    let text = scrape(&server, &[]).text();
+    let labels = r#"{datastore="store1",group="host/h1",namespace=""}"#;
+    let shown = |name: &str| value(&text, &format!("{name}{labels}"));
+    assert!(
+        shown("backstop_group_last_snapshot_timestamp_seconds").unwrap() > 1.7e9,
+        "{text}"
+    );
+    assert!(
+        shown("backstop_group_last_snapshot_bytes").unwrap() >= 70_000.0,
+        "{text}"
+    );
+    assert_eq!(shown("backstop_group_damaged_snapshots"), Some(0.0));
+    let failed = r#"backstop_health_loud{code="job-failed",object="job/sync/broken"}"#;
+    assert_eq!(value(&text, failed), Some(2.0), "{text}");
+    let well = r#"backstop_health_state{code="job-failed",object="job/gc/store1"}"#;
+    assert_eq!(value(&text, well), Some(0.0), "{text}");
+
     // a datastore that is gone is said, and does not hold up the rest
     fs::rename(root.path().join("datastore"), root.path().join("elsewhere")).unwrap();
     let begin = Instant::now();

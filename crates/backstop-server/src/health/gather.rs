@@ -57,6 +57,8 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
         at: now,
         milliseconds,
         checks: observation.checks,
+        groups: facts.groups,
+        certificates: facts.certificates,
     });
     observation.changes.iter().for_each(report);
     deliveries::tell(server, now, &observation.changes);

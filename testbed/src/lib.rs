@@ -11,6 +11,7 @@ pub mod authority;
 pub mod fault_fs;
 pub mod interceptor;
 pub mod link;
+pub mod master_key;
 pub mod openid_provider;
 pub mod ping;
 pub mod prometheus;

@@ -10,6 +10,7 @@ pub mod encryption_keys;
 mod error;
 mod file;
 pub mod jobs;
+pub mod metric_server;
 pub mod migration;
 mod node;
 pub mod notifications;

@@ -4,14 +4,20 @@
 //! request: a reader gets what was measured last, even while a file system hangs.
 
 mod disk;
+mod forwarding;
 mod history;
+mod influx;
 pub(crate) mod kernel;
 mod sampler;
 
 use backstop_types::DatastoreName;
 use serde::Serialize;
 
+use disk::Disk;
+
+pub use forwarding::Forwarding;
 pub use history::History;
+pub(crate) use influx::MetricServer;
 pub use sampler::Sampler;
 
 /// How a value is to be read.
@@ -75,4 +81,6 @@ pub struct Generation {
     pub host: Vec<Reading>,
     /// Values of each datastore, in the order of the configuration.
     pub datastores: Vec<(DatastoreName, Vec<Reading>)>,
+    /// The file systems of the datastores, and the host's own (without a name), with all that is known of them.
+    pub(crate) disks: Vec<(Option<DatastoreName>, Disk)>,
 }

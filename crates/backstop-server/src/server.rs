@@ -30,7 +30,7 @@ use crate::http::real_ip::RealIp;
 use crate::jobs::{self, JobRuns, JobStates, Timer};
 use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
-use crate::metrics::{History, Sampler};
+use crate::metrics::{Forwarding, History, Sampler};
 use crate::notifications::{self, CertificateWatch, Courier, Notifier};
 use crate::privileged_helper::PrivilegedHelper;
 use crate::retention_clock;
@@ -363,6 +363,7 @@ pub struct ServerHandle {
     listener: Listener,
     listeners: Vec<JoinHandle<io::Result<()>>>,
     sampler: Sampler,
+    forwarding: Forwarding,
     watcher: Watcher,
     courier: Courier,
     deliverer: Deliverer,
@@ -435,6 +436,7 @@ impl ServerHandle {
             drop(courier);
         })
         .await;
+        drop(self.forwarding);
         drop(self.runtimes);
     }
 }
@@ -504,6 +506,7 @@ async fn run_with(
         Arc::clone(&server.rrd),
     )?;
     let deliverer = Deliverer::start(&server.heartbeats)?;
+    let forwarding = Forwarding::start(&server)?;
     let control = server.runtimes.control.clone();
     let shutdown = watch::Sender::new(false);
     let answering = Arc::clone(&server);
@@ -553,6 +556,7 @@ async fn run_with(
         listener,
         listeners,
         sampler,
+        forwarding,
         watcher,
         courier,
         deliverer,

@@ -11,7 +11,7 @@ use crate::rrd::Measured;
 
 /// The state of one file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     pub(super) total: u64,
     pub(super) used: u64,
     pub(super) available: u64,
@@ -43,6 +43,25 @@ impl Disk {
             readings.push(Reading::traffic("disk_write", activity.write_bytes));
         }
         readings
+    }
+
+    /// All of it, under the names that metric servers know.
+    pub(super) fn values(&self) -> Vec<(&'static str, f64)> {
+        let mut values = vec![
+            ("total", float(self.total)),
+            ("used", float(self.used)),
+            ("avail", float(self.available)),
+        ];
+        if let Some(activity) = self.activity {
+            values.extend([
+                ("read_ios", float(activity.read_ios)),
+                ("read_bytes", float(activity.read_bytes)),
+                ("write_ios", float(activity.write_ios)),
+                ("write_bytes", float(activity.write_bytes)),
+                ("io_ticks", float(activity.busy)),
+            ]);
+        }
+        values
     }
 
     /// What only the long history keeps.

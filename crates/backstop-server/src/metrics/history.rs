@@ -59,6 +59,7 @@ mod tests {
                 time,
                 host: Vec::new(),
                 datastores: Vec::new(),
+                disks: Vec::new(),
             });
         }
         history

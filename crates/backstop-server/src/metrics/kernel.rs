@@ -26,14 +26,7 @@ impl CpuTimes {
 
     /// Of `/proc/stat`.
     pub(crate) fn parse(stat: &str) -> Self {
-        let line = stat
-            .lines()
-            .find_map(|line| line.strip_prefix("cpu "))
-            .unwrap_or_default();
-        let times: Vec<u64> = line
-            .split_ascii_whitespace()
-            .filter_map(|time| time.parse().ok())
-            .collect();
+        let times = processor_times(stat);
         let time = |index: usize| times.get(index).copied().unwrap_or_default();
         Self {
             // What guests use is part of the first two already.
@@ -60,6 +53,23 @@ impl CpuTimes {
             waiting: (waiting / total).clamp(0.0, 1.0),
         }
     }
+}
+
+/// Processor time of all cores by use, in clock ticks, of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal,
+/// guest, guest_nice, as far as the kernel tells them.
+pub(super) fn processor_times(stat: &str) -> Vec<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "));
+    let times = line.unwrap_or_default().split_ascii_whitespace();
+    times.filter_map(|time| time.parse().ok()).collect()
+}
+
+/// Number of cores in `/proc/stat`.
+pub(super) fn processors(stat: &str) -> u64 {
+    let is_core = |line: &&str| {
+        let number = line.strip_prefix("cpu");
+        number.is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
+    };
+    stat.lines().filter(is_core).count() as u64
 }
 
 /// One line of `/proc/meminfo`, in bytes.
@@ -102,21 +112,30 @@ pub(super) struct Traffic {
     pub(super) output: u64,
 }
 
-/// The traffic of all network interfaces in `/proc/net/dev` that `counts` admits.
-pub(super) fn network_traffic(text: &str, counts: impl Fn(&str) -> bool) -> Traffic {
-    let mut sum = Traffic::default();
+/// The network interfaces in `/proc/net/dev` with their traffic.
+pub(super) fn interfaces(text: &str) -> impl Iterator<Item = (&str, Traffic)> {
     // The two lines of headings have no colon.
-    for (name, values) in text.lines().filter_map(|line| line.split_once(':')) {
-        if !counts(name.trim()) {
-            continue;
-        }
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, values)| {
         let value = |index| {
             let text = values.split_ascii_whitespace().nth(index);
             text.and_then(|text| text.parse::<u64>().ok())
                 .unwrap_or_default()
         };
-        sum.input = sum.input.saturating_add(value(0));
-        sum.output = sum.output.saturating_add(value(8));
+        let traffic = Traffic {
+            input: value(0),
+            output: value(8),
+        };
+        (name.trim(), traffic)
+    })
+}
+
+/// The traffic of all network interfaces in `/proc/net/dev` that `counts` admits.
+pub(super) fn network_traffic(text: &str, counts: impl Fn(&str) -> bool) -> Traffic {
+    let mut sum = Traffic::default();
+    for (_, traffic) in interfaces(text).filter(|(name, _)| counts(name)) {
+        sum.input = sum.input.saturating_add(traffic.input);
+        sum.output = sum.output.saturating_add(traffic.output);
     }
     sum
 }

@@ -132,14 +132,22 @@ impl Work {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let time = now.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
         self.keep(time, &host, &targets);
-        let datastores = targets
+        let root = self.disks.last(Path::new(ROOT)).map(|disk| (None, disk));
+        let known = targets
             .into_iter()
-            .filter_map(|(name, path)| Some((name, self.disks.last(&path)?.readings())))
-            .collect();
+            .filter_map(|(name, path)| Some((name, self.disks.last(&path)?)));
+        let known: Vec<_> = known.collect();
+        let datastores = known
+            .iter()
+            .map(|(name, disk)| (name.clone(), disk.readings()));
+        let datastores = datastores.collect();
+        let disks = known.into_iter().map(|(name, disk)| (Some(name), disk));
+        let disks = root.into_iter().chain(disks).collect();
         self.history.push(Generation {
             time,
             host,
             datastores,
+            disks,
         });
         Ok(())
     }

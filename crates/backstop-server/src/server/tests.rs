@@ -425,6 +425,7 @@ async fn metrics_are_told_as_far_as_the_caller_may_see_them() {
             ("store1".parse().unwrap(), readings.clone()),
             ("store2".parse().unwrap(), readings),
         ],
+        disks: Vec::new(),
     });
     let point = |id: &str| {
         serde_json::json!({

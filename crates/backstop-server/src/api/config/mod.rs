@@ -5,6 +5,7 @@ mod datastore;
 mod datastore_tasks;
 mod encryption_keys;
 pub mod jobs;
+mod metrics;
 mod notifications;
 mod remote;
 mod remote_scan;
@@ -20,6 +21,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         datastore::endpoints(),
         encryption_keys::endpoints(),
         jobs::endpoints(),
+        metrics::endpoints(),
         notifications::endpoints(),
         webauthn::endpoints(),
         remote::endpoints(),

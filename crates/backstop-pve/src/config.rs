@@ -136,6 +136,10 @@ fn parse(text: &str, path: &Path, storage: Option<&str>) -> Result<Settings, Con
         let pair = line.split_once(':');
         let (name, value) = pair.ok_or_else(|| failed("expected NAME: VALUE".to_owned()))?;
         let (name, value) = (name.trim(), value.trim());
+        // What is no name may be part of a secret.
+        if !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
+            return Err(failed("expected NAME: VALUE".to_owned()));
+        }
         let known = NAMES.iter().find(|known| **known == name);
         let known = known.ok_or_else(|| {
             let name = name.escape_debug();

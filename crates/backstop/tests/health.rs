@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::api::Api;
+use testbed::push_receiver::PushReceiver;
 use testbed::server::ServerProcess;
 
 /// How long something may take until it is seen. Generous, as machines can be slow.
@@ -323,6 +324,54 @@ fn stale_and_damaged_backups_and_a_datastore_that_is_gone_are_critical() {
     while world.check("backup-verify-failed")["held"].is_string() {
         assert!(begin.elapsed() < LONG);
     }
+}
+
+#[test]
+fn people_are_told_of_trouble_and_of_its_end_unless_somebody_knows_of_it() {
+    let world = World::new();
+    let receiver = PushReceiver::start(|_| (200, String::new())).unwrap();
+    let url = receiver.url("/");
+    // In base64: `{{ json fields }} {{ title }}`
+    let body = "e3sganNvbiBmaWVsZHMgfX0ge3sgdGl0bGUgfX0=";
+    let hook = ["notification", "endpoint", "webhook", "create", "hook"];
+    let settings = ["--method", "post", "--url", &url, "--body", body];
+    world
+        .server
+        .ok("manager", &[&hook[..], &settings].concat())
+        .unwrap();
+    let matcher = [
+        "notification",
+        "matcher",
+        "create",
+        "stale",
+        "--target",
+        "hook",
+    ];
+    let rules = ["--match-field", "exact:check=backup-stale"];
+    world
+        .server
+        .ok("manager", &[&matcher[..], &rules].concat())
+        .unwrap();
+    world.back_up("h1", now() - 2 * 86_400);
+    world.tell(&["expect", "set", "store1", "24h"]);
+    world.wait_for_exit("backup-stale", 2);
+    let first = receiver.wait_for(1)[0].text();
+    assert!(
+        first.contains("CRITICAL: backup-stale on group/store1/host/h1"),
+        "{first}"
+    );
+    assert!(first.contains("\"type\":\"health\""), "{first}");
+    // What is acknowledged gets better and worse; nobody is told before it is over.
+    world.tell(&["acknowledge", "backup-stale", "group/store1/host/h1"]);
+    world.tell(&["expect", "set", "store1", "36h"]);
+    world.wait_for_exit("backup-stale", 0);
+    world.back_up("h1", now());
+    world.wait_for("backup-stale", "ok");
+    let second = receiver.wait_for(2)[1].text();
+    assert!(
+        second.contains("recovered: backup-stale on group/store1/host/h1"),
+        "{second}"
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod link;
 pub mod master_key;
 pub mod openid_provider;
 pub mod ping;
+pub mod program;
 pub mod prometheus;
 pub mod push_receiver;
 pub mod random;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,29 +14,6 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(120);
 /// How often another port is tried.
 const ATTEMPTS: usize = 8;
-
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    if found.is_none() {
-        println!("skipped: no Prometheus ({name} is not installed)");
-    }
-    found
-}
-
-/// Prometheus, or `None` (and a line that says so) where there is none.
-#[must_use]
-pub fn program() -> Option<PathBuf> {
-    installed("prometheus")
-}
-
-/// Its tool that checks files, or `None` (and a line that says so) where there is none.
-#[must_use]
-pub fn promtool() -> Option<PathBuf> {
-    installed("promtool")
-}
 
 /// A running Prometheus. Dropping it ends the process.
 pub struct Prometheus {

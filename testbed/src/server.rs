@@ -34,6 +34,45 @@ impl ServerProcess {
         Ok(server)
     }
 
+    /// Makes a sync job of `store1` that fails: nothing listens at its remote. It is not due in this century.
+    ///
+    /// # Errors
+    ///
+    /// When the manager refuses.
+    pub fn create_failing_sync(&self, id: &str) -> Result<()> {
+        let fingerprint = ["00"; 32].join(":");
+        let remote = [
+            "remote",
+            "create",
+            "dead",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "1",
+        ];
+        let account = [
+            "--auth-id",
+            "a@pbs",
+            "--password",
+            "secret",
+            "--fingerprint",
+            &fingerprint,
+        ];
+        self.ok("manager", &[&remote[..], &account[..]].concat())?;
+        let job = [
+            "sync-job",
+            "create",
+            id,
+            "--store",
+            "store1",
+            "--schedule",
+            "2199-1-1",
+        ];
+        let source = ["--remote", "dead", "--remote-store", "gone"];
+        self.ok("manager", &[&job[..], &source[..]].concat())?;
+        Ok(())
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

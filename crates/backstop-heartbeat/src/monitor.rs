@@ -110,6 +110,22 @@ impl fmt::Debug for Monitor {
 }
 
 impl Monitor {
+    /// The properties that a change may unset.
+    pub const DELETABLE: [&str; 12] = [
+        "job",
+        "store",
+        "ns",
+        "group",
+        "tls-server-name",
+        "ca-file",
+        "verify-tls",
+        "start",
+        "exit-code",
+        "warnings-are-down",
+        "disable",
+        "comment",
+    ];
+
     /// What it watches.
     ///
     /// # Errors

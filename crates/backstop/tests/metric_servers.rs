@@ -31,7 +31,7 @@ fn has(lines: &str, measurement: &str, tag: &str) -> bool {
 #[test]
 fn measurements_arrive_by_http_with_the_token_and_by_udp_within_the_size_of_a_packet() {
     let root = testbed::scratch::directory().unwrap();
-    let (server, api) = start(root.path());
+    let (_server, api) = start(root.path());
     let receiver = PushReceiver::start(|_| (204, String::new())).unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -89,7 +89,6 @@ fn measurements_arrive_by_http_with_the_token_and_by_udp_within_the_size_of_a_pa
         .collect();
     assert_eq!(kinds, ["influxdb-udp", "influxdb-http"]);
     assert!(!all.to_string().contains("secret"), "{all}");
-    let _ = server;
 }
 
 #[test]

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use client::{Answer, send, send_plain};
 use serde_json::{Value, json};
 use testbed::api::Api;
-use testbed::prometheus::{self, Prometheus};
+use testbed::program::installed;
+use testbed::prometheus::Prometheus;
 use testbed::server::ServerProcess;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_backstop");
@@ -121,35 +122,7 @@ fn jobs_tasks_and_datastores_are_shown_as_they_are() {
         .unwrap();
     let manager = |words: &[&str]| server.ok("manager", words).unwrap();
     manager(&["garbage-collection", "start", "store1"]);
-    let fingerprint = ["00"; 32].join(":");
-    manager(&[
-        "remote",
-        "create",
-        "dead",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "1",
-        "--auth-id",
-        "a@pbs",
-        "--password",
-        "secret",
-        "--fingerprint",
-        &fingerprint,
-    ]);
-    manager(&[
-        "sync-job",
-        "create",
-        "broken",
-        "--store",
-        "store1",
-        "--remote",
-        "dead",
-        "--remote-store",
-        "gone",
-        "--schedule",
-        "2199-1-1",
-    ]);
+    server.create_failing_sync("broken").unwrap();
     for run in 1..=2 {
         let upid = api.post("admin/sync/broken/run", json!({})).unwrap();
         assert_ne!(api.end_of(&upid).unwrap(), "OK");
@@ -236,7 +209,7 @@ fn jobs_tasks_and_datastores_are_shown_as_they_are() {
 
 #[test]
 fn promtool_finds_no_fault_in_names_and_the_alert_rules_do_what_they_say() {
-    let Some(promtool) = prometheus::promtool() else {
+    let Some(promtool) = installed("promtool") else {
         return;
     };
     let root = testbed::scratch::directory().unwrap();
@@ -313,7 +286,7 @@ fn every_metric_that_rules_and_board_use_is_one_that_the_server_shows_or_documen
 
 #[test]
 fn a_real_prometheus_scrapes_with_a_token_over_verified_tls() {
-    let Some(program) = prometheus::program() else {
+    let Some(program) = installed("prometheus") else {
         return;
     };
     let root = testbed::scratch::directory().unwrap();

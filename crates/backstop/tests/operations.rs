@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use testbed::program::installed;
 use testbed::random::Random;
 use testbed::server::{ServerProcess, succeeded};
 
@@ -225,6 +226,9 @@ fn every_page_is_in_the_table_and_every_block_is_run() {
 
 #[test]
 fn what_is_said_of_trouble_with_the_datastore_is_so() {
+    if installed("curl").is_none() {
+        return;
+    }
     let mut world = World::new();
     world.with_files();
     world.with_machine();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use testbed::authority::Authority;
+use testbed::program::installed;
 use testbed::push_receiver::{PushReceiver, Watch};
 
 const TOKEN: &str = "T0kenT0ken";
@@ -382,16 +383,9 @@ fn the_guard_says_what_is_missing_and_adds_it_once() {
 
 #[test]
 fn the_ansible_role_installs_everything_and_a_second_run_changes_nothing() {
-    let has_ansible = Command::new("ansible-playbook")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !has_ansible {
-        println!("skipped: ansible-playbook is not installed");
+    let Some(program) = installed("ansible-playbook") else {
         return;
-    }
+    };
     let receiver = receiver();
     let work = tempfile::tempdir().unwrap();
     let root = work.path().join("node");
@@ -414,7 +408,7 @@ fn the_ansible_role_installs_everything_and_a_second_run_changes_nothing() {
     let inventory = "[pve]\nlocalhost ansible_connection=local\n";
     std::fs::write(work.path().join("hosts"), inventory).unwrap();
     let play = || {
-        let output = Command::new("ansible-playbook")
+        let output = Command::new(&program)
             .arg("-i")
             .arg(work.path().join("hosts"))
             .arg("-e")

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use backstop_heartbeat::Receiver;
+use backstop_heartbeat::{Monitor, Receiver};
 use backstop_server::heartbeats;
 use backstop_types::config_schema::value;
 use serde_json::{Map, Value, json};
@@ -75,20 +75,6 @@ const FLAGS: [&str; 5] = [
     "warnings-are-down",
     "disable",
 ];
-const DELETABLE: &[&str] = &[
-    "job",
-    "store",
-    "ns",
-    "group",
-    "tls-server-name",
-    "ca-file",
-    "verify-tls",
-    "start",
-    "exit-code",
-    "warnings-are-down",
-    "disable",
-    "comment",
-];
 
 const LIST: Table = Table::new(&[
     Column::text("name"),
@@ -137,7 +123,10 @@ pub fn commands() -> Group {
                     .argument(NAME)
                     .option(URL),
             )
-            .option(Parameter::choice("delete", "Take this setting away.", DELETABLE).repeated()),
+            .option(
+                Parameter::choice("delete", "Take this setting away.", &Monitor::DELETABLE)
+                    .repeated(),
+            ),
         )
         .command(
             "remove",

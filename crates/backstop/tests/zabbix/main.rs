@@ -2,24 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use testbed::program::installed;
 use testbed::server::{ServerProcess, succeeded};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_backstop");
-
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    let found = folders
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    if found.is_none() {
-        println!("skipped: {name} is not installed");
-    }
-    found
-}
 
 #[test]
 fn the_agent_reads_the_metrics_and_the_time_of_an_answer() {
@@ -103,29 +92,7 @@ fn the_check_that_people_run_today_turns_one_after_a_failed_sync_and_zero_after_
     ]);
     manager(&["sync-job", "run", "copy"]);
     assert_eq!(check(), "0");
-    let fingerprint = ["00"; 32].join(":");
-    let remote = [
-        "remote",
-        "create",
-        "dead",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "1",
-    ];
-    let account = [
-        "--auth-id",
-        "a@pbs",
-        "--password",
-        "secret",
-        "--fingerprint",
-        &fingerprint,
-    ];
-    manager(&[&remote[..], &account[..]].concat());
-    let job = [
-        "sync-job", "create", "broken", "--store", "store1", "--remote", "dead",
-    ];
-    manager(&[&job[..], &["--remote-store", "gone"]].concat());
+    server.create_failing_sync("broken").unwrap();
     let failed = server
         .run("manager", &["sync-job", "run", "broken"])
         .unwrap();

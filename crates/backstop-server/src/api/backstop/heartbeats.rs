@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backstop_heartbeat::{Push, Receiver, Signal};
+use backstop_heartbeat::{Monitor, Push, Receiver, Signal};
 use backstop_outgoing::Undelivered;
 use backstop_types::Privileges;
 use backstop_types::config_schema::value;
@@ -20,20 +20,7 @@ const WHERE: &str = "/system/notifications";
 static URL: Schema = Schema::text(8, 2048, backstop_types::schema::Format::Pattern(is_line));
 static RECEIVER: Schema = Schema::words(&Receiver::NAMES);
 static STATUS: Schema = Schema::words(&["up", "down"]);
-static DELETABLE: Schema = Schema::words(&[
-    "job",
-    "store",
-    "ns",
-    "group",
-    "tls-server-name",
-    "ca-file",
-    "verify-tls",
-    "start",
-    "exit-code",
-    "warnings-are-down",
-    "disable",
-    "comment",
-]);
+static DELETABLE: Schema = Schema::words(&Monitor::DELETABLE);
 static DELETE: Schema = Schema::array(&DELETABLE);
 
 fn is_line(text: &str) -> bool {

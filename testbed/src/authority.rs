@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use rcgen::{
@@ -69,10 +70,34 @@ impl Authority {
     ///
     /// When it cannot be made or written.
     pub fn issue(&self, folder: &Path, name: &str, names: &[&str]) -> Result<(PathBuf, PathBuf)> {
+        self.issue_with(folder, name, for_names(names)?)
+    }
+
+    /// The same for one that began and ends at these times.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or written.
+    pub fn issue_for_a_time(
+        &self,
+        folder: &Path,
+        name: &str,
+        names: &[&str],
+        (from, until): (SystemTime, SystemTime),
+    ) -> Result<(PathBuf, PathBuf)> {
+        let mut params = for_names(names)?;
+        params.not_before = from.into();
+        params.not_after = until.into();
+        self.issue_with(folder, name, params)
+    }
+
+    fn issue_with(
+        &self,
+        folder: &Path,
+        name: &str,
+        params: CertificateParams,
+    ) -> Result<(PathBuf, PathBuf)> {
         let key = KeyPair::generate()?;
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name = named("server of a test");
         let certificate = params.signed_by(&key, &self.issuer)?;
         let files = (
             folder.join(format!("{name}.pem")),
@@ -82,6 +107,13 @@ impl Authority {
         std::fs::write(&files.1, key.serialize_pem())?;
         Ok(files)
     }
+}
+
+fn for_names(names: &[&str]) -> Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = named("server of a test");
+    Ok(params)
 }
 
 fn of_authority(name: &str) -> CertificateParams {

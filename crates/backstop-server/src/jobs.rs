@@ -6,6 +6,7 @@
 
 mod history;
 mod mount;
+mod order;
 mod runner;
 mod runs;
 mod scheduler;

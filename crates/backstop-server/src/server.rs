@@ -31,7 +31,7 @@ use crate::jobs::{self, JobRuns, JobStates, Timer};
 use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
 use crate::metrics::{Forwarding, History, Sampler};
-use crate::notifications::{self, CertificateWatch, Courier, Notifier};
+use crate::notifications::{self, Courier, Notifier};
 use crate::privileged_helper::PrivilegedHelper;
 use crate::retention_clock;
 use crate::roots::Roots;
@@ -689,21 +689,18 @@ fn choose_ciphers(server: &Server) {
 }
 
 async fn watch_certificate(server: Arc<Server>, mut shutdown: watch::Receiver<bool>) {
-    let expiry = Arc::new(CertificateWatch::default());
     loop {
         tokio::select! {
             () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
-        let (this, expiry) = (Arc::clone(&server), Arc::clone(&expiry));
+        let this = Arc::clone(&server);
         let look = move || {
             choose_ciphers(&this);
             if let Err(err) = certificate_change::switch_if_due(&this.config) {
                 tracing::error!(%err, "unable to switch to the certificate that was announced");
             }
-            let changed = this.use_certificate_files();
-            expiry.look(&this);
-            changed
+            this.use_certificate_files()
         };
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(_)) => {}

@@ -166,6 +166,96 @@ fn what_was_missed_runs_at_the_start_and_nothing_else_does() {
 }
 
 #[test]
+fn a_job_that_cannot_begin_fails_in_sight_and_runs_when_its_datastore_is_back() {
+    let dir = testbed::scratch::directory().unwrap();
+    let root = dir.path();
+    let binary = Path::new(env!("CARGO_BIN_EXE_backstop"));
+    let mut server = ServerProcess::with_datastore(binary, root).unwrap();
+    let jobs = [
+        ("prunejob-nightly", "prunejob"),
+        ("verificationjob-weekly", "verificationjob"),
+        ("garbage_collection-store1", "garbage_collection"),
+    ];
+    for words in [
+        &["prune-job", "create", "nightly", "--store", "store1"][..],
+        &["verify-job", "create", "weekly", "--store", "store1"],
+        &["datastore", "update", "store1"],
+    ] {
+        let key = match words[0] {
+            "datastore" => "--gc-schedule",
+            _ => "--schedule",
+        };
+        server
+            .ok("manager", &[words, &[key, "monthly"]].concat())
+            .unwrap();
+    }
+    let path = server
+        .ok(
+            "manager",
+            &["datastore", "show", "store1", "--output-format", "json"],
+        )
+        .unwrap();
+    let path: Value = serde_json::from_str(&path).unwrap();
+    let path = PathBuf::from(path["path"].as_str().unwrap());
+    server.stop().unwrap();
+    let away = path.with_extension("away");
+    fs::rename(&path, &away).unwrap();
+    let made = now() - 40 * 86_400;
+    for (name, _) in jobs {
+        let text = format!("{{\"created\":{{\"time\":{made}}}}}");
+        fs::write(state_file(root, &format!("{name}.json")), text).unwrap();
+    }
+
+    // Each leaves a task that failed and says why, and is known to be owed a run.
+    let mut server = ServerProcess::start(binary, root, ([127, 0, 0, 1], 0).into()).unwrap();
+    for (name, kind) in jobs {
+        let failed = wait_until_finished(&server, root, &format!("{name}.json"));
+        let reason = failed["state"]["Error"]["message"].as_str().unwrap();
+        assert!(
+            reason.contains("'store1'") && reason.contains("No such file"),
+            "{failed}"
+        );
+        let upid = failed["upid"].as_str().unwrap();
+        assert!(upid.contains(&format!(":{kind}:store1")), "{upid}");
+        // The command fails as the task did.
+        let log = server.run("manager", &["task", "log", upid]).unwrap();
+        let log = String::from_utf8(log.stdout).unwrap();
+        for line in [
+            "task triggered by schedule 'monthly'",
+            "it cannot begin; it is tried again each minute until it can",
+            reason,
+        ] {
+            assert!(log.contains(line), "{line}: {log}");
+        }
+        let history = state(root, &format!("{name}.history"));
+        assert_eq!(history["failures"], 1, "{history}");
+        assert_eq!(history["owed"], true, "{history}");
+    }
+    let health = server
+        .run("health", &["--refresh", "true", "--code", "job-failed"])
+        .unwrap();
+    let health = String::from_utf8_lossy(&health.stdout).into_owned();
+    assert!(health.contains("job/prune/nightly"), "{health}");
+    server.stop().unwrap();
+
+    // The next server does not wait for the next month.
+    fs::rename(&away, &path).unwrap();
+    let server = ServerProcess::start(binary, root, ([127, 0, 0, 1], 0).into()).unwrap();
+    for (name, _) in jobs {
+        let begin = Instant::now();
+        loop {
+            let history = state(root, &format!("{name}.history"));
+            if history["failures"] == 0 {
+                assert_eq!(history.get("owed"), None, "{history}");
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{name}: {history}");
+            server.ok("manager", &["task", "list", "--all"]).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_job_runs_on_demand_and_says_how_it_ended() {
     let dir = testbed::scratch::directory().unwrap();
     let root = dir.path();

@@ -23,11 +23,6 @@ pub(super) const BUILT_IN: &[(&str, &str, &str)] = &[
         include_str!("../../templates/certificate-changed-body.txt.hbs"),
     ),
     (
-        "certificate-expires",
-        include_str!("../../templates/certificate-expires-subject.txt.hbs"),
-        include_str!("../../templates/certificate-expires-body.txt.hbs"),
-    ),
-    (
         "gc-err",
         include_str!("../../templates/gc-err-subject.txt.hbs"),
         include_str!("../../templates/gc-err-body.txt.hbs"),

@@ -60,19 +60,26 @@ pub(super) fn tell(server: &Server, now: i64, changes: &[Change]) {
         notifier.notify(&events::health(
             notifier.host(),
             now,
-            (message.code.as_str(), &message.object),
+            (kind(message.code), message.code.as_str(), &message.object),
             severity,
             (&message.title, &message.text),
         ));
     }
 }
 
-/// Whether an event of its own tells of it, with its end: the runs of jobs, what verification finds, and the server's certificate.
+/// The type of the event that tells of it.
+const fn kind(code: Code) -> &'static str {
+    match code {
+        Code::CertificateExpiring | Code::CertificateChanged => "certificate",
+        _ => "health",
+    }
+}
+
+/// Whether an event of its own tells of it, with its end: the runs of jobs, and what verification finds.
 fn has_own_event(change: &Change) -> bool {
     match change.code {
         Code::JobFailed => !change.object.starts_with("job/realm-sync/"),
         Code::BackupVerifyFailed => true,
-        Code::CertificateExpiring => change.object == "certificate/own",
         _ => false,
     }
 }

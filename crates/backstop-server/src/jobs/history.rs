@@ -60,6 +60,9 @@ pub struct JobHistory {
     /// How many runs failed since then.
     #[serde(default)]
     pub failures: u64,
+    /// Whether the last run, which the schedule wanted, could not begin: it is tried again each minute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owed: bool,
     /// The task of a sync that did what `moved` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_by: Option<Upid>,

@@ -6,13 +6,14 @@ use std::time::Instant;
 use backstop_datastore::{DatastoreError, VerifyAge, VerifyThreads};
 use backstop_heartbeat::{Event, Job, Outcome, Place, RunId, Source};
 use backstop_types::record::{PruneJobConfig, TaskState, VerifyJobConfig};
-use backstop_types::{AuthId, DatastoreName, NameError, Namespace, Operation, Upid};
+use backstop_types::{AuthId, NameError, Namespace, Operation, Upid};
 
+use super::order::Order;
 use super::state::JobResult;
 use super::{JobHistory, JobId, JobKind, JobLock, JobState, JobStateError, SyncOutcome};
 use crate::access::realm_sync::RealmSync;
 use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_groups};
-use crate::config::{ConfigError, jobs};
+use crate::config::ConfigError;
 use crate::datastores::{DatastoreHandle, LookupError};
 use crate::notifications::JobRun;
 use crate::server::Server;
@@ -94,19 +95,13 @@ pub fn start(
     caller: &AuthId,
     schedule: Option<&str>,
 ) -> Result<Upid, StartError> {
-    let run = match Run::prepare(server, job) {
-        // What nobody asked for just now must not fail without a trace.
-        Err(StartError::Unable(reason)) if schedule.is_some() && job.kind == JobKind::Sync => {
-            return start_failing(server, job, caller, reason);
-        }
-        prepared => prepared?,
-    };
+    let order = Order::load(server.config(), job)?;
+    let run = Run::prepare(server, &order)?;
     let lock = lock(server, job)?;
-    let spec = TaskSpec::new(job.kind.as_str(), run.worker_id(job), caller).on(&run.datastore);
+    let spec = TaskSpec::new(job.kind.as_str(), order.worker_id(job), caller).on(&run.datastore);
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
-    let place = run.place();
     let tasks = server.tasks();
-    let told = run.told(job);
+    let told = order.told(job);
     let upid = match run.work {
         Work::Sync(sync) => {
             let work = |task| async move { sync.run_job(&own, schedule.as_deref(), task).await };
@@ -123,29 +118,43 @@ pub fn start(
             })?
         }
     };
-    note_start(server, job, &upid, lock, Some(told), Some(place));
+    let whom = Whom {
+        told: Some(told),
+        place: Some(order.place()),
+        owed: false,
+    };
+    note_start(server, job, &upid, lock, whom);
     Ok(upid)
 }
 
-/// Starts a run of a sync that cannot begin, so that it shows as one that failed.
-fn start_failing(
+/// Starts a run that can only fail, for this reason: what its `schedule` wanted and could not begin shows as a run that failed, with its
+/// task, its notification and its heartbeat. The job is owed a run then. Blocking.
+///
+/// # Errors
+/// When it runs already, or not even that can be started.
+pub fn fail(
     server: &Arc<Server>,
     job: &JobId,
-    caller: &AuthId,
-    reason: String,
+    schedule: &str,
+    reason: &str,
 ) -> Result<Upid, StartError> {
-    let config = jobs::sync_job(server.config(), &job.id)?;
-    let config = config.ok_or_else(|| StartError::Unable(reason.clone()))?;
+    let order = Order::load(server.config(), job)?;
     let lock = lock(server, job)?;
-    let spec = TaskSpec::new(job.kind.as_str(), config.worker_id(&job.id), caller);
-    let fail = move |_: &TaskContext| Err(TaskFailure::new(reason));
-    let upid = server.tasks().spawn_thread(spec, fail)?;
-    let told = JobRun::of_sync(job, &config);
-    let place = Place {
-        store: config.store.clone(),
-        ns: config.ns.clone(),
+    let root = AuthId::root();
+    let spec = TaskSpec::new(job.kind.as_str(), order.worker_id(job), &root);
+    let (schedule, reason) = (schedule.to_owned(), reason.to_owned());
+    let fail = move |task: &TaskContext| {
+        task.log(format!("task triggered by schedule '{schedule}'"));
+        task.log("it cannot begin; it is tried again each minute until it can");
+        Err(TaskFailure::new(reason))
     };
-    note_start(server, job, &upid, lock, Some(told), Some(place));
+    let upid = server.tasks().spawn_thread(spec, fail)?;
+    let whom = Whom {
+        told: Some(order.told(job)),
+        place: Some(order.place()),
+        owed: true,
+    };
+    note_start(server, job, &upid, lock, whom);
     Ok(upid)
 }
 
@@ -166,7 +175,7 @@ pub fn start_realm_sync(
     let upid = server
         .tasks()
         .spawn_from_thread(spec, move |task| sync.run(config, task))?;
-    note_start(server, &job, &upid, lock, None, None);
+    note_start(server, &job, &upid, lock, Whom::default());
     Ok(upid)
 }
 
@@ -181,44 +190,44 @@ fn lock(server: &Server, job: &JobId) -> Result<JobLock, StartError> {
     })
 }
 
-/// Notes that a job runs, and its end when that comes.
-fn note_start(
-    server: &Arc<Server>,
-    job: &JobId,
-    upid: &Upid,
-    lock: JobLock,
+/// Who hears of a run.
+#[derive(Default)]
+struct Whom {
+    /// What its notification names; without it there is none.
     told: Option<JobRun>,
+    /// Where it works.
     place: Option<Place>,
-) {
+    /// Whether it could not begin, so that the job is owed a run.
+    owed: bool,
+}
+
+/// Notes that a job runs, and its end when that comes.
+fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock, whom: Whom) {
     server.job_runs().begin(job, upid);
-    count_lost_run(server, job, told.as_ref(), place.as_ref());
+    count_lost_run(server, job, whom.told.as_ref(), whom.place.as_ref());
     let started = JobState::Started { upid: upid.clone() };
     if let Err(err) = server.job_states().store(job, &started) {
         tracing::error!(%job, %err, "a run of this job is not noted");
     }
-    tell(server, job, upid, place.clone(), Outcome::Started, 0);
-    let whom = (told, place);
+    tell(server, job, upid, whom.place.clone(), Outcome::Started, 0);
     let end = note_end(Arc::clone(server), job.clone(), upid.clone(), lock, whom);
     server.runtimes().data.spawn(end);
 }
 
 /// Waits for the end of a run, notes it, and gives the job free. What a server that ends does not note is found in the log
 /// of the task later.
-async fn note_end(
-    server: Arc<Server>,
-    job: JobId,
-    upid: Upid,
-    lock: JobLock,
-    (told, place): (Option<JobRun>, Option<Place>),
-) {
+async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock, whom: Whom) {
     let begun = Instant::now();
     server.tasks().wait_for(&upid).await;
     let note = move || {
         let (endtime, state) = server.tasks().status(&upid);
         let states = server.job_states();
         // The history first: who sees that the run has ended sees what it did.
-        count(&server, &job, &upid, (endtime, &state));
-        if let Some(told) = &told {
+        remember(&server, &job, |history| {
+            history.count(&upid, endtime, &state);
+            history.owed = whom.owed;
+        });
+        if let Some(told) = &whom.told {
             server
                 .notifier()
                 .run_ended(&server, told, &upid, (endtime, &state));
@@ -230,7 +239,7 @@ async fn note_end(
         }
         // Before the next run can begin, so that what is told is told in order.
         let duration = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tell(&server, &job, &upid, place, outcome, duration);
+        tell(&server, &job, &upid, whom.place, outcome, duration);
         server.job_runs().end(&job, &upid, lock);
     };
     if let Err(err) = tokio::task::spawn_blocking(note).await {
@@ -246,7 +255,7 @@ fn count_lost_run(server: &Server, job: &JobId, told: Option<&JobRun>, place: Op
     };
     if !server.tasks().is_running(&upid) {
         let (endtime, state) = server.tasks().status(&upid);
-        count(server, job, &upid, (endtime, &state));
+        remember(server, job, |history| history.count(&upid, endtime, &state));
         if let Some(told) = told {
             server
                 .notifier()
@@ -296,11 +305,6 @@ fn tell(
     });
 }
 
-/// Adds the end of a run to what is remembered of its job.
-fn count(server: &Server, job: &JobId, upid: &Upid, (endtime, state): (i64, &TaskState)) {
-    remember(server, job, |history| history.count(upid, endtime, state));
-}
-
 /// Notes what a run of a sync has done, before its task ends. Blocking.
 pub(crate) fn note_outcome(server: &Server, job: &JobId, upid: &Upid, outcome: SyncOutcome) {
     remember(server, job, |history| history.note(upid, outcome));
@@ -323,82 +327,25 @@ fn remember(server: &Server, job: &JobId, change: impl FnOnce(&mut JobHistory)) 
 }
 
 impl Run {
-    fn prepare(server: &Arc<Server>, job: &JobId) -> Result<Self, StartError> {
-        let lookup =
-            |store: &DatastoreName, operation| server.datastores().lookup(store, operation);
-        let unknown = |kind| StartError::Unknown {
-            kind,
-            id: job.id.clone(),
-        };
-        match job.kind {
-            JobKind::GarbageCollection => {
-                let datastore = lookup(&job.id.parse()?, Operation::Write)?;
+    fn prepare(server: &Arc<Server>, order: &Order) -> Result<Self, StartError> {
+        let lookup = |operation| server.datastores().lookup(order.store(), operation);
+        let (work, datastore) = match order {
+            Order::GarbageCollection(_) => {
+                let datastore = lookup(Operation::Write)?;
                 if datastore.is_collecting_garbage() {
                     return Err(DatastoreError::GarbageCollectionRunning.into());
                 }
-                let work = Work::GarbageCollection;
-                Ok(Self { work, datastore })
+                (Work::GarbageCollection, datastore)
             }
-            JobKind::Prune => {
-                let config =
-                    jobs::prune_job(server.config(), &job.id)?.ok_or_else(|| unknown("prune"))?;
-                let datastore = lookup(&config.store, Operation::Write)?;
-                let work = Work::Prune(config);
-                Ok(Self { work, datastore })
+            Order::Prune(config) => (Work::Prune(config.clone()), lookup(Operation::Write)?),
+            Order::Verify(config) => (Work::Verify(config.clone()), lookup(Operation::Read)?),
+            Order::Sync(config) => {
+                let datastore = lookup(Operation::Lookup)?;
+                let sync = Sync::prepare(server, (**config).clone(), config.owner())?;
+                (Work::Sync(Box::new(sync)), datastore)
             }
-            JobKind::Verify => {
-                let config = jobs::verify_job(server.config(), &job.id)?
-                    .ok_or_else(|| unknown("verification"))?;
-                let datastore = lookup(&config.store, Operation::Read)?;
-                let work = Work::Verify(config);
-                Ok(Self { work, datastore })
-            }
-            JobKind::Sync => {
-                let config =
-                    jobs::sync_job(server.config(), &job.id)?.ok_or_else(|| unknown("sync"))?;
-                let datastore = lookup(&config.store, Operation::Lookup)?;
-                let owner = config.owner();
-                let work = Work::Sync(Box::new(Sync::prepare(server, config, owner)?));
-                Ok(Self { work, datastore })
-            }
-            // Started with what its caller wants: `start_realm_sync`.
-            JobKind::RealmSync => Err(unknown("realm")),
-        }
-    }
-
-    /// Where it works.
-    fn place(&self) -> Place {
-        let ns = match &self.work {
-            Work::GarbageCollection => None,
-            Work::Prune(config) => config.ns.clone(),
-            Work::Verify(config) => config.ns.clone(),
-            Work::Sync(sync) => Some(sync.config().ns.clone()),
         };
-        Place {
-            store: self.datastore.name().clone(),
-            ns: ns.unwrap_or_else(Namespace::root),
-        }
-    }
-
-    fn worker_id(&self, job: &JobId) -> String {
-        let store = self.datastore.name();
-        match &self.work {
-            Work::GarbageCollection => store.to_string(),
-            Work::Prune(config) => match &config.ns {
-                Some(ns) if !ns.is_root() => format!("{store}:{ns}"),
-                _ => store.to_string(),
-            },
-            Work::Verify(_) => format!("{store}:{}", job.id),
-            Work::Sync(sync) => sync.config().worker_id(&job.id),
-        }
-    }
-
-    /// What a notification of its end names.
-    fn told(&self, job: &JobId) -> JobRun {
-        match &self.work {
-            Work::Sync(sync) => JobRun::of_sync(job, sync.config()),
-            _ => JobRun::new(job, self.datastore.name()),
-        }
+        Ok(Self { work, datastore })
     }
 
     /// What a verification finds damaged is added to `failed`.

@@ -1,8 +1,9 @@
 //! Which jobs are due. Pure decisions: the time is given, and jobs are reached through a trait.
 //!
 //! A job is due when the next moment of its schedule after its last start has come, however long ago that was: what was
-//! missed is made up for once. A job that cannot be started now is tried again in the next pass, and said to be so once
-//! instead of every minute. Nothing that is wrong with one job keeps another from running.
+//! missed is made up for once. A job that cannot be started now has failed, once for each moment of its schedule that passes meanwhile,
+//! and is owed a run: it is tried again in each pass until it starts. One whose datastore is closed on purpose has not failed, and
+//! is tried again as well. Nothing that is wrong with one job keeps another from running.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +30,8 @@ pub(super) enum LastRun {
     Running,
     /// Its last start, or the time at which it was made or changed, in seconds since 1970.
     At(i64),
+    /// The same of a run that could not begin: the job is owed one.
+    Owed(i64),
 }
 
 /// What became of the wish to start a job.
@@ -37,6 +40,8 @@ pub(super) enum Attempt {
     Started,
     /// It runs already.
     Busy,
+    /// Its datastore is closed on purpose, in this way.
+    Closed(String),
     /// It cannot be started, for this reason.
     Refused(String),
 }
@@ -51,6 +56,8 @@ pub(super) trait Jobs {
     fn count_from(&self, job: &JobId, now: i64) -> Result<(), String>;
     /// Starts a job, which is not waited for.
     fn start(&self, scheduled: &Scheduled) -> Attempt;
+    /// Notes a run that could not begin as one that failed, so that the job is owed one.
+    fn fail(&self, scheduled: &Scheduled, reason: &str) -> Result<(), String>;
 }
 
 /// Remembers from pass to pass what was said of a job, and when it was started.
@@ -102,8 +109,10 @@ impl Scheduler {
             .schedule
             .parse()
             .map_err(|err| format!("schedule '{}' makes no sense - {err}", scheduled.schedule))?;
-        let LastRun::At(last) = jobs.last_run(job, now)? else {
-            return Ok(());
+        let (last, is_owed) = match jobs.last_run(job, now)? {
+            LastRun::Running => return Ok(()),
+            LastRun::At(last) => (last, false),
+            LastRun::Owed(last) => (last, true),
         };
         let last = if last > now.saturating_add(CLOCK_TOLERANCE) {
             tracing::warn!(%job, last, now, "the clock was set back; the schedule of this job counts from now on");
@@ -115,7 +124,9 @@ impl Scheduler {
             let started = self.started.get(job).copied();
             last.max(started.filter(|started| *started <= now).unwrap_or(last))
         };
-        if event.next_after(last, zone).is_none_or(|next| next > now) {
+        let next = event.next_after(last, zone);
+        let is_due = next.is_some_and(|next| next <= now);
+        if !is_due && !is_owed {
             return Ok(());
         }
         match jobs.start(scheduled) {
@@ -124,7 +135,15 @@ impl Scheduler {
                 Ok(())
             }
             Attempt::Busy => Ok(()),
-            Attempt::Refused(reason) => Err(reason),
+            Attempt::Closed(reason) => Err(reason),
+            Attempt::Refused(reason) => {
+                if is_due {
+                    jobs.fail(scheduled, &reason)
+                        .map_err(|err| format!("{reason}; and that cannot be noted - {err}"))?;
+                    self.started.insert(job.clone(), now);
+                }
+                Err(reason)
+            }
         }
     }
 }

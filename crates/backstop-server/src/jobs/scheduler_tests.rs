@@ -16,6 +16,9 @@ struct Fake {
     last: RefCell<HashMap<String, i64>>,
     running: RefCell<HashSet<String>>,
     refused: RefCell<HashMap<String, String>>,
+    closed: RefCell<HashMap<String, String>>,
+    failed: RefCell<Vec<(String, i64)>>,
+    owed: RefCell<HashSet<String>>,
     starts: RefCell<Vec<(String, i64)>>,
     panics: RefCell<HashSet<String>>,
     forgets: bool,
@@ -68,7 +71,11 @@ impl Jobs for Fake {
         if self.running.borrow().contains(&job.id) {
             return Ok(LastRun::Running);
         }
-        Ok(LastRun::At(self.last.borrow()[&job.id]))
+        let last = self.last.borrow()[&job.id];
+        match self.owed.borrow().contains(&job.id) {
+            true => Ok(LastRun::Owed(last)),
+            false => Ok(LastRun::At(last)),
+        }
     }
 
     fn count_from(&self, job: &JobId, now: i64) -> Result<(), String> {
@@ -81,12 +88,24 @@ impl Jobs for Fake {
         if let Some(reason) = self.refused.borrow().get(id) {
             return Attempt::Refused(reason.clone());
         }
+        if let Some(reason) = self.closed.borrow().get(id) {
+            return Attempt::Closed(reason.clone());
+        }
+        self.owed.borrow_mut().remove(id);
         let now = *self.now.borrow();
         self.starts.borrow_mut().push((id.clone(), now));
         if !self.forgets {
             self.last.borrow_mut().insert(id.clone(), now);
         }
         Attempt::Started
+    }
+
+    fn fail(&self, scheduled: &Scheduled, _: &str) -> Result<(), String> {
+        let (id, now) = (scheduled.job.id.clone(), *self.now.borrow());
+        self.last.borrow_mut().insert(id.clone(), now);
+        self.owed.borrow_mut().insert(id.clone());
+        self.failed.borrow_mut().push((id, now));
+        Ok(())
     }
 }
 
@@ -269,7 +288,7 @@ fn what_is_wrong_with_a_job_is_said_once_and_stops_no_other() {
     ];
     let jobs = Fake::with(&schedules, at("2026-01-05T02:00:00Z"));
     let shut = "datastore 'x' is unavailable: offline maintenance mode: ".to_owned();
-    jobs.refused.borrow_mut().insert("shut".to_owned(), shut);
+    jobs.closed.borrow_mut().insert("shut".to_owned(), shut);
     jobs.panics.borrow_mut().insert("odd".to_owned());
     let mut scheduler = Scheduler::default();
     let said = jobs.pass(&mut scheduler, at("2026-01-05T02:01:00Z"), "UTC");
@@ -292,7 +311,7 @@ fn what_is_wrong_with_a_job_is_said_once_and_stops_no_other() {
     }
     assert_eq!(jobs.starts().len(), 4);
     // What was missed meanwhile is made up for when it is possible again; other trouble is said anew.
-    jobs.refused.borrow_mut().clear();
+    jobs.closed.borrow_mut().clear();
     jobs.panics.borrow_mut().clear();
     jobs.schedules.borrow_mut()[0] = ("bad", "25:00");
     let said = jobs.pass(&mut scheduler, at("2026-01-05T02:05:00Z"), "UTC");
@@ -324,4 +343,29 @@ fn passes_are_at_full_minutes() {
     for (now, wait) in [(0, 60), (1, 59), (59, 1), (-1, 1), (1_767_225_630, 30)] {
         assert_eq!(until_next_minute(now), wait);
     }
+}
+
+#[test]
+fn a_job_that_cannot_begin_fails_once_for_each_of_its_times_and_runs_as_soon_as_it_can() {
+    let jobs = Fake::with(&[("a", "0/6:00")], at("2026-01-05T00:00:10Z"));
+    jobs.refused
+        .borrow_mut()
+        .insert("a".to_owned(), "the disk is gone".to_owned());
+    let mut scheduler = Scheduler::default();
+    let (from, to) = ("2026-01-05T05:00:00Z", "2026-01-05T13:30:00Z");
+    jobs.run(&mut scheduler, from, to, "UTC");
+    let failed: Vec<_> = jobs.failed.borrow().iter().map(|(_, time)| *time).collect();
+    let due = ["2026-01-05T06:00:00Z", "2026-01-05T12:00:00Z"];
+    assert_eq!(failed, due.map(at));
+    assert!(jobs.starts().is_empty());
+    // another process goes on with it
+    jobs.refused.borrow_mut().clear();
+    let mut scheduler = Scheduler::default();
+    let (from, to) = ("2026-01-05T13:31:00Z", "2026-01-05T18:30:00Z");
+    jobs.run(&mut scheduler, from, to, "UTC");
+    assert_eq!(
+        jobs.starts(),
+        ["a 2026-01-05T13:31:00Z", "a 2026-01-05T18:00:00Z"]
+    );
+    assert_eq!(jobs.failed.borrow().len(), 2);
 }

@@ -185,10 +185,21 @@ pub(super) fn last_run(server: &Server, job: &JobId, now: i64) -> Result<LastRun
     if let JobState::Started { .. } = state {
         return Ok(LastRun::Running);
     }
+    let states = server.job_states();
     let reference = reference(&state, now);
-    if state == JobState::Unknown || !server.job_states().exists(job) {
+    if state == JobState::Unknown || !states.exists(job) {
         // From now on it is known what the schedule counts from.
-        server.job_states().create(job, reference)?;
+        states.create(job, reference)?;
     }
-    Ok(LastRun::At(reference))
+    let has_failed = matches!(
+        &state,
+        JobState::Finished {
+            state: JobResult::Error { .. },
+            ..
+        }
+    );
+    match has_failed && states.history(job)?.is_some_and(|history| history.owed) {
+        true => Ok(LastRun::Owed(reference)),
+        false => Ok(LastRun::At(reference)),
+    }
 }

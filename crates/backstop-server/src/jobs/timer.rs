@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::scheduler::{Attempt, Jobs, LastRun, Scheduled, Scheduler, until_next_minute};
-use super::{JobId, JobKind, runner, status};
+use super::{JobId, JobKind, StartError, runner, status};
 use crate::config::{SectionFile, jobs};
+use crate::datastores::{LookupError, Unavailable};
 use crate::http::error::chain;
 use crate::server::Server;
 
@@ -128,7 +129,24 @@ impl Jobs for Configured<'_> {
         match runner::start(self.0, &scheduled.job, &AuthId::root(), schedule) {
             Ok(_) => Attempt::Started,
             Err(err) if err.is_running() => Attempt::Busy,
+            Err(err) if is_closed(self.0, &err) => Attempt::Closed(chain(&err)),
             Err(err) => Attempt::Refused(chain(&err)),
         }
     }
+
+    fn fail(&self, scheduled: &Scheduled, reason: &str) -> Result<(), String> {
+        let failed = runner::fail(self.0, &scheduled.job, &scheduled.schedule, reason);
+        failed.map(|_| ()).map_err(|err| chain(&err))
+    }
+}
+
+/// Whether a job cannot be started because somebody has closed its datastore, or taken it away as one does with a removable one.
+fn is_closed(server: &Server, err: &StartError) -> bool {
+    let (StartError::Lookup(LookupError::Unavailable { name, .. })
+    | StartError::Lookup(LookupError::Absent(Unavailable { name, .. }))) = err
+    else {
+        return false;
+    };
+    let config = server.datastores().config(name);
+    config.is_ok_and(|config| config.maintenance_mode.is_some() || config.backing_device.is_some())
 }

@@ -205,13 +205,13 @@ pub fn trust_changed(
     host.event(time, Severity::Notice, "trust-changed", data, &fields)
 }
 
-/// A change of what is known of the health of this server. `is_good` says whether all is well with `check` (of `subject`, if it is about
-/// one of several things) again; the recovery is told to whoever was told of the failure.
+/// A change of what is known of the health of this server, as an event of the type `kind`: of `check` on `subject`. A severity that is no
+/// failure says that all is well again, which is told to whoever was told of the failure.
 #[must_use]
 pub fn health(
     host: &Host,
     time: i64,
-    (check, subject): (&str, &str),
+    (kind, check, subject): (&str, &str, &str),
     severity: Severity,
     (title, text): (&str, &str),
 ) -> Notification {
@@ -220,7 +220,7 @@ pub fn health(
         true => "health-err",
         false => "health-ok",
     };
-    let fields = [("type", "health"), ("check", check), ("subject", subject)];
+    let fields = [("type", kind), ("check", check), ("subject", subject)];
     host.event(time, severity, template, data, &fields)
 }
 

@@ -34,7 +34,6 @@ use crate::config::{ConfigStore, SectionFile};
 use crate::http::error::chain;
 use crate::roots::Roots;
 
-pub(crate) use certificate::CertificateWatch;
 pub use events::Host;
 pub use job_runs::JobRun;
 

@@ -6,9 +6,10 @@ mod smtp;
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
+use testbed::authority::Authority;
 use testbed::push_receiver::{PushReceiver, Received};
 use testbed::server::ServerProcess;
 
@@ -380,4 +381,64 @@ fn another_certificate_of_the_server_is_told() {
     assert_eq!(told["severity"], "notice");
     let text = told["message"].as_str().unwrap();
     assert!(text.contains(&world.server.fingerprint), "{text}");
+}
+
+#[test]
+fn a_certificate_that_is_about_to_end_is_told_and_its_renewal_too() {
+    let world = World::new(&["--match-field", "exact:check=certificate-expiring"]);
+    let authority = Authority::create(world.dir.path()).unwrap();
+    let day = Duration::from_secs(86_400);
+    let now = SystemTime::now();
+    let files = authority
+        .issue_for_a_time(
+            world.dir.path(),
+            "short",
+            &["127.0.0.1"],
+            (now - 88 * day, now + 2 * day),
+        )
+        .unwrap();
+    let files = [files.0.to_str().unwrap(), files.1.to_str().unwrap()];
+    world.manager(&["cert", "upload", files[0], files[1], "--now"]);
+    // The server uses another certificate within seconds.
+    let wait_for = |state: &str| {
+        let begin = Instant::now();
+        let words = [
+            "--refresh",
+            "true",
+            "--all",
+            "true",
+            "--code",
+            "certificate-expiring",
+        ];
+        loop {
+            let output = world.server.run("health", &words).unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            if text.contains(state) {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{text}");
+        }
+    };
+    wait_for("critical");
+    let told = body(&world.receiver.wait_for(1)[0]);
+    assert_eq!(
+        told["title"],
+        "CRITICAL: certificate-expiring on certificate/own"
+    );
+    assert_eq!(told["severity"], "error");
+    assert_eq!(told["fields"]["type"], "certificate");
+    let text = told["message"].as_str().unwrap();
+    assert!(
+        text.contains("proxmox-backup-manager cert update"),
+        "{text}"
+    );
+
+    world.manager(&["cert", "update", "--force", "--now"]);
+    wait_for("ok");
+    let told = body(&world.receiver.wait_for(2)[1]);
+    assert_eq!(
+        told["title"],
+        "Recovered: recovered: certificate-expiring on certificate/own"
+    );
+    assert_eq!(told["fields"]["recovered"], "true");
 }

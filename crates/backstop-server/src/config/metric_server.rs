@@ -1,11 +1,11 @@
-//! Metric servers in the configuration, `metricserver.cfg`. A token leaves this module only in what it lists to those who may
-//! see it, as stock does, and for requests.
+//! Metric servers in the configuration, `metricserver.cfg`. A token leaves this module only for requests to its server, and is
+//! never part of what is listed.
 
 use backstop_types::config_schema::notification::{INFLUXDB_HTTP, INFLUXDB_UDP};
 use backstop_types::schema::Properties;
 use serde_json::{Map, Value};
 
-use super::{ConfigError, ConfigStore, EditError, SectionFile};
+use super::{ConfigError, ConfigStore, EditError, Loaded, SectionFile};
 use crate::metrics::MetricServer;
 
 /// A kind of metric server.
@@ -40,6 +40,47 @@ pub const UDP: Kind = Kind {
     properties: &INFLUXDB_UDP,
     deletable: &["enable", "mtu", "comment"],
 };
+
+/// All servers of a kind without their tokens, in file order, with the digest of the file.
+///
+/// # Errors
+/// When the configuration cannot be read.
+pub fn list(
+    config: &ConfigStore,
+    kind: Kind,
+) -> Result<Loaded<Vec<Map<String, Value>>>, ConfigError> {
+    let loaded = config.sections(SectionFile::MetricServer)?;
+    let names = loaded.data.of_type(kind.section).map(|(name, _)| name);
+    Ok(Loaded {
+        data: names
+            .filter_map(|name| loaded.data.to_api(name).map(without_token))
+            .collect(),
+        digest: loaded.digest,
+    })
+}
+
+/// A server of a kind without its token, with the digest of the file.
+///
+/// # Errors
+/// When there is none of this name, or the configuration cannot be read.
+pub fn get(
+    config: &ConfigStore,
+    kind: Kind,
+    name: &str,
+) -> Result<Loaded<Map<String, Value>>, EditError> {
+    let loaded = config.sections(SectionFile::MetricServer)?;
+    let found = loaded.data.get_typed(kind.section, name);
+    let shown = found.and_then(|_| loaded.data.to_api(name));
+    Ok(Loaded {
+        data: shown.map(without_token).ok_or_else(|| unknown(name))?,
+        digest: loaded.digest,
+    })
+}
+
+fn without_token(mut section: Map<String, Value>) -> Map<String, Value> {
+    section.remove("token");
+    section
+}
 
 /// All servers that are not switched off, by name.
 ///
@@ -181,6 +222,6 @@ pub fn remove(
 }
 
 /// There is no metric server of this name.
-pub fn unknown(name: &str) -> EditError {
+fn unknown(name: &str) -> EditError {
     EditError::NotFound(format!("metric server '{name}' does not exist."))
 }

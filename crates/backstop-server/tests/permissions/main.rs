@@ -9,6 +9,7 @@
 
 mod abuse;
 mod rule;
+mod secrets;
 mod setting;
 mod table;
 

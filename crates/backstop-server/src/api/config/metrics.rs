@@ -1,4 +1,4 @@
-//! `/config/metrics`: metric servers, to which measured values are sent.
+//! `/config/metrics`: metric servers, to which measured values are sent. Never tells a token.
 
 use std::sync::LazyLock;
 
@@ -138,13 +138,8 @@ fn of_kind(calls: Calls) -> [Endpoint; 5] {
 }
 
 fn list(context: &RequestContext, kind: Kind) -> Result<Reply, ApiError> {
-    let loaded = context
-        .server()
-        .config()
-        .sections(SectionFile::MetricServer)?;
-    let names = loaded.data.of_type(kind.section).map(|(name, _)| name);
-    let servers: Vec<_> = names.filter_map(|name| loaded.data.to_api(name)).collect();
-    Ok(Reply::data(&servers)?.with_digest(loaded.digest))
+    let servers = metric_server::list(context.server().config(), kind)?;
+    Ok(Reply::data(&servers.data)?.with_digest(servers.digest))
 }
 
 fn all(context: &RequestContext) -> Result<Reply, ApiError> {
@@ -172,13 +167,9 @@ fn all(context: &RequestContext) -> Result<Reply, ApiError> {
 
 fn read(context: &RequestContext, params: &Params, kind: Kind) -> Result<Reply, ApiError> {
     let name = params.required_text("name")?;
-    let loaded = context
-        .server()
-        .config()
-        .sections(SectionFile::MetricServer)?;
-    let found = loaded.data.get_typed(kind.section, name);
-    found.ok_or_else(|| edit_error(metric_server::unknown(name)))?;
-    Ok(Reply::data(&loaded.data.to_api(name))?.with_digest(loaded.digest))
+    let config = context.server().config();
+    let server = metric_server::get(config, kind, name).map_err(edit_error)?;
+    Ok(Reply::data(&server.data)?.with_digest(server.digest))
 }
 
 fn create(context: &RequestContext, params: &Params, kind: Kind) -> Result<Reply, ApiError> {

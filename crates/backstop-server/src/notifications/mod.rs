@@ -167,7 +167,7 @@ impl Notifier {
                         }
                         for (target, notification) in &sorted.unkept {
                             let outcome = self.deliver(target, notification);
-                            tracing::warn!(target, ?outcome, "told without keeping it");
+                            tracing::warn!(way = target, ?outcome, "told without keeping it");
                         }
                     }
                     Err(err) => problems.push(chain(&err)),
@@ -208,7 +208,7 @@ impl Notifier {
             Err(SettingsError::Refused(reason)) => return Delivery::Failed(reason),
         };
         if target.disabled {
-            tracing::info!(target = lane, "not told: the target is disabled");
+            tracing::info!(way = lane, "not told: the target is disabled");
             return Delivery::Withdrawn;
         }
         let surroundings = match surroundings(&self.host, &self.config, &self.roots) {
@@ -218,12 +218,12 @@ impl Notifier {
         match target.send(notification, &surroundings) {
             Ok(()) => {
                 let id = notification.id;
-                tracing::info!(%id, target = lane, template = notification.template(), "told");
+                tracing::info!(%id, way = lane, template = notification.template(), "told");
                 Delivery::Delivered
             }
             Err(SendError::Nobody(reason)) => {
                 tracing::warn!(
-                    target = lane,
+                    way = lane,
                     template = notification.template(),
                     "nobody is told: {reason}"
                 );

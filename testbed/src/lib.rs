@@ -20,11 +20,13 @@ pub mod push_receiver;
 pub mod random;
 pub mod scratch;
 pub mod server;
+pub mod service;
 pub mod slapd;
 pub mod stock;
 pub mod stock_root;
 pub mod terminal;
 pub mod tree;
+pub mod uptime_kuma;
 pub mod waiting_backup;
 
 #[path = "../../crates/backstop/src/server_process.rs"]

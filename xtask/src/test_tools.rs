@@ -16,6 +16,12 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("node", "/usr/bin/node", "nodejs"),
     ("npm", "/usr/bin/npm", "npm"),
     ("promtool", "/usr/bin/promtool", "prometheus"),
+    (
+        "prometheus-alertmanager",
+        "/usr/bin/prometheus-alertmanager",
+        "prometheus-alertmanager",
+    ),
+    ("influxd", "/usr/bin/influxd", "influxdb"),
     ("curl", "/usr/bin/curl", "curl"),
     ("zabbix_agent2", "/usr/sbin/zabbix_agent2", "zabbix-agent2"),
     (

@@ -28,8 +28,9 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
 /// Parameters that a push sets itself; people copy URLs with them.
 const OWN_PARAMETERS: [&str; 4] = ["status", "msg", "ping", "rid"];
 
-/// The longest duration that Uptime Kuma takes, in milliseconds; it refuses a push with a longer one, a day.
-const LONGEST_PING: u64 = 86_400_000;
+/// The longest duration that Uptime Kuma is told, in milliseconds: 24 days. Before 2.1 it has a column of 32 bits for it; later
+/// versions refuse a push with more than three years.
+const LONGEST_PING: u64 = 2_147_483_647;
 
 /// Why a URL is none of a receiver. Never holds the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -128,11 +128,13 @@ fn uptime_kuma_is_told_status_message_and_duration() {
         uri,
         "http://kuma/api/push/T?x=1&status=down&msg=sync%3As1%3A%20ESTALE%3A%20Stale%20file%20handle%20more%20%26%20more&ping=2500"
     );
-    // It refuses a push that says that something took longer than a day.
+    // Days are told as they are, up to what fits into its column.
     let mut long = event(job("sync:s1", None), Outcome::Ok);
-    long.duration = 3 * 86_400_000;
-    let (_, uri, _) = asked(&long.push(), Receiver::UptimeKuma, "http://kuma/api/push/T");
-    assert!(uri.ends_with("&ping=86400000"), "{uri}");
+    for (days, ping) in [(3, "259200000"), (30, "2147483647")] {
+        long.duration = days * 86_400_000;
+        let (_, uri, _) = asked(&long.push(), Receiver::UptimeKuma, "http://kuma/api/push/T");
+        assert!(uri.ends_with(&format!("&ping={ping}")), "{uri}");
+    }
     let begun = event(job("sync:s1", None), Outcome::Started).push();
     assert!(
         begun

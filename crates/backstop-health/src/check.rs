@@ -3,6 +3,7 @@
 use backstop_types::Namespace;
 use serde::{Deserialize, Serialize};
 
+use crate::number::whole;
 use crate::{Code, State};
 
 /// What a check is about, as far as it decides who may see it and which settings concern it.
@@ -131,6 +132,13 @@ impl Finding {
         self
     }
 
+    /// How much damage it counts: one damage that somebody knows of says nothing of the next. `None`: it counts none.
+    pub(crate) fn damage(&self) -> Option<u64> {
+        let counts = matches!(self.code, Code::BackupVerifyFailed | Code::DatastoreCorrupt);
+        let measure = self.measure.as_ref().filter(|_| counts)?;
+        u64::try_from(whole(measure.value)).ok()
+    }
+
     /// The number behind it, with its limits.
     #[must_use]
     pub fn measured(
@@ -166,6 +174,25 @@ pub struct Acknowledgement {
     pub until: Option<i64>,
     /// How bad it was then. Whatever is worse is loud again.
     pub state: State,
+    /// How much damage was known then, for checks that count it. More is loud again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+impl Acknowledgement {
+    /// Whether its time has not come yet.
+    pub(crate) fn lasts(&self, now: i64) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    /// The same while it knows of all damage that there is now; `None` when there is more. What is repaired is not known any more.
+    pub(crate) fn still_knows(mut self, damage: Option<u64>) -> Option<Self> {
+        match (self.count, damage) {
+            (Some(known), Some(damage)) if damage > known => return None,
+            (_, damage) => self.count = damage,
+        }
+        Some(self)
+    }
 }
 
 /// It came up in a maintenance window.

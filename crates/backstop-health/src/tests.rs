@@ -2,6 +2,7 @@
 //! Sequences under a simulated clock, from facts to what somebody is told.
 
 mod properties;
+mod quiet;
 mod rules;
 mod sequences;
 

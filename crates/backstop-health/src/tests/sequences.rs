@@ -2,14 +2,14 @@
 use super::*;
 
 /// A job that is run by hand, so that it is never late.
-fn unscheduled() -> JobFacts {
+pub fn unscheduled() -> JobFacts {
     JobFacts {
         schedule: None,
         ..sync_job("hourly")
     }
 }
 
-fn failing() -> World {
+pub fn failing() -> World {
     let mut world = World::new();
     world.facts.jobs = vec![unscheduled()];
     world.ran(Outcome::Ok);
@@ -98,143 +98,6 @@ fn a_failure_is_told_counted_acknowledged_and_its_end_is_told() {
     );
     let history: Vec<_> = world.ledger.history().map(|change| change.to).collect();
     assert_eq!(history[..2], [State::Critical, State::Ok]);
-}
-
-#[test]
-fn an_acknowledgement_ends_with_its_time_and_when_it_gets_worse() {
-    let mut world = World::new();
-    world.facts.jobs = vec![unscheduled()];
-    world.ran(Outcome::Warnings(2));
-    assert_eq!(world.look_after(1), ["job-failed ok>warning!"]);
-    let (code, object) = (Code::JobFailed, "job/sync/offsite");
-    let now = world.now;
-    let acknowledge = |world: &mut World, until| {
-        world
-            .ledger
-            .acknowledge(code, object, "ann@pbs", "", until, now)
-    };
-    assert_eq!(acknowledge(&mut world, Some(now)), Err(LedgerError::Past));
-    acknowledge(&mut world, Some(now + HOUR)).unwrap();
-    assert_eq!(world.look_after(HOUR - 1), [""; 0]);
-    assert!(!world.check(code).is_loud());
-    assert_eq!(
-        world.look_after(1),
-        ["job-failed warning>warning unacknowledged!"]
-    );
-    assert!(world.check(code).is_loud());
-    acknowledge(&mut world, None).unwrap();
-    world.look_after(60);
-    world.ran(failed());
-    assert_eq!(world.look_after(1), ["job-failed warning>critical!"]);
-    assert_eq!(world.check(code).acknowledged, None);
-    // What gets better stays acknowledged.
-    let now = world.now;
-    world
-        .ledger
-        .acknowledge(code, object, "ann@pbs", "", None, now)
-        .unwrap();
-    world.ran(Outcome::Warnings(1));
-    assert_eq!(world.look_after(1), ["job-failed critical>warning"]);
-    assert!(world.check(code).acknowledged.is_some());
-    world.ledger.unacknowledge(code, object).unwrap();
-    assert_eq!(
-        world.ledger.unacknowledge(code, object),
-        Err(LedgerError::NotAcknowledged)
-    );
-    assert_eq!(
-        world.ledger.unacknowledge(code, "job/sync/x"),
-        Err(LedgerError::Unknown)
-    );
-    world.ran(Outcome::Ok);
-    world.look_after(1);
-    let now = world.now;
-    let well = world
-        .ledger
-        .acknowledge(code, object, "ann@pbs", "", None, now);
-    assert_eq!(well, Err(LedgerError::Well));
-}
-
-#[test]
-fn what_comes_up_in_a_window_is_expected_and_is_loud_when_it_outlasts_it() {
-    let mut world = failing();
-    world.window(2 * HOUR);
-    // Quiet, and shown as what it is.
-    assert_eq!(world.look_after(60), ["job-failed ok>critical"]);
-    let check = world.check(Code::JobFailed);
-    assert_eq!(check.finding.state, State::Critical);
-    let expected = check.expected.as_ref().unwrap();
-    let end = world.settings.windows[0].start.unwrap() + 2 * HOUR;
-    assert_eq!((expected.window.as_str(), expected.until), ("upgrade", end));
-    assert!(!check.is_loud());
-    let left = end - world.now;
-    assert_eq!(world.look_after(left - 1), [""; 0]);
-    let told = world.look_after(1);
-    assert!(
-        told.contains(&"job-failed critical>critical outlasted!".to_owned()),
-        "{told:?}"
-    );
-    assert!(world.check(Code::JobFailed).is_loud());
-    world.ran(Outcome::Ok);
-    assert!(
-        world
-            .look_after(60)
-            .contains(&"job-failed critical>ok!".to_owned())
-    );
-}
-
-#[test]
-fn what_comes_and_goes_in_a_window_is_recorded_and_nobody_is_told() {
-    let mut world = failing();
-    world.window(2 * HOUR);
-    world.look_after(60);
-    world.ran(Outcome::Ok);
-    assert_eq!(world.look_after(60), ["job-failed critical>ok"]);
-    assert!(world.check(Code::JobFailed).recovered.is_some());
-    assert_eq!(world.ledger.history().count(), 2);
-}
-
-#[test]
-fn what_was_bad_before_a_window_stays_loud_in_it_and_a_next_window_does_not_take_it_over() {
-    let mut world = failing();
-    world.look_after(60);
-    world.now += 60;
-    world.window(HOUR);
-    assert_eq!(world.look_after(60), [""; 0]);
-    assert!(world.check(Code::JobFailed).is_loud());
-    // Windows without a gap between them are no way to mute something.
-    let mut world = failing();
-    world.window(60);
-    world.settings.windows[0].start = None;
-    world.settings.windows[0].schedule = Some("*:0/1".to_owned());
-    world.now += 30;
-    assert_eq!(world.look_after(0), ["job-failed ok>critical"]);
-    assert_eq!(
-        world.look_after(60),
-        ["job-failed critical>critical outlasted!"]
-    );
-    assert!(world.check(Code::JobFailed).is_loud());
-}
-
-#[test]
-fn a_window_covers_its_place_and_codes_only() {
-    let mut world = failing();
-    world.window(HOUR);
-    let of = |datastore: &str| Place {
-        datastore: datastore.to_owned(),
-        namespace: None,
-        group: None,
-    };
-    world.settings.windows[0].place = Some(of("store2"));
-    assert_eq!(world.look_after(1), ["job-failed ok>critical!"]);
-    let mut world = failing();
-    world.window(HOUR);
-    world.settings.windows[0].place = Some(of("store1"));
-    world.settings.windows[0].codes = vec![Code::JobLate];
-    assert_eq!(world.look_after(1), ["job-failed ok>critical!"]);
-    let mut world = failing();
-    world.window(HOUR);
-    world.settings.windows[0].object = Some("job/sync/offsite".to_owned());
-    assert_eq!(world.look_after(1), ["job-failed ok>critical"]);
 }
 
 #[test]

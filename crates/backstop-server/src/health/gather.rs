@@ -122,7 +122,7 @@ fn learn(learnt: &mut Learnt, facts: &Facts, held: &[Held], now: i64) -> bool {
     let datastores = facts.datastores.iter();
     let datastores = datastores.map(|datastore| format!("datastore/{}", datastore.name));
     let there: std::collections::HashSet<String> = jobs.chain(groups).chain(datastores).collect();
-    let is_held = |object: &str| held.iter().any(|held| object.starts_with(&held.prefix));
+    let is_held = |object: &str| held.iter().any(|held| held.covers(object));
     news | learnt.retain(|object| there.contains(object) || is_held(object))
 }
 

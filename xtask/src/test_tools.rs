@@ -24,11 +24,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("influxd", "/usr/bin/influxd", "influxdb"),
     ("curl", "/usr/bin/curl", "curl"),
     ("zabbix_agent2", "/usr/sbin/zabbix_agent2", "zabbix-agent2"),
-    (
-        "ansible-playbook",
-        "/usr/bin/ansible-playbook",
-        "ansible-core",
-    ),
+    // With its collections, of which the tests use the connection to a chroot.
+    ("ansible-community", "/usr/bin/ansible-community", "ansible"),
 ];
 
 /// Installs what is missing, and says what could not be installed.

@@ -96,6 +96,32 @@ const NAMES: [&str; 7] = [
 /// # Errors
 /// When they are absent, readable by others, or make no sense.
 pub fn read(path: &Path, storage: Option<&str>) -> Result<Settings, ConfigError> {
+    parse(&text(path)?, path, storage)
+}
+
+/// Whether the settings can be used: those of jobs to each storage that has its own, and the common ones where there are such.
+///
+/// # Errors
+/// As of [`read`].
+pub fn check(path: &Path) -> Result<(), ConfigError> {
+    let text = text(path)?;
+    let sections = text.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix('[')?.strip_suffix(']')?;
+        Some(name.trim())
+    });
+    let mut is_told = false;
+    for section in sections {
+        parse(&text, path, Some(section))?;
+        is_told = true;
+    }
+    match parse(&text, path, None) {
+        // Jobs to other storages tell nobody, as somebody wants it.
+        Err(ConfigError::NoUrl(_)) if is_told => Ok(()),
+        result => result.map(|_| ()),
+    }
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
     let failed = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => ConfigError::Absent(path.to_owned()),
         _ => ConfigError::Read {
@@ -110,8 +136,7 @@ pub fn read(path: &Path, storage: Option<&str>) -> Result<Settings, ConfigError>
             mode,
         });
     }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    parse(&text, path, storage)
+    std::fs::read_to_string(path).map_err(failed)
 }
 
 fn parse(text: &str, path: &Path, storage: Option<&str>) -> Result<Settings, ConfigError> {
@@ -148,7 +173,7 @@ fn parse(text: &str, path: &Path, storage: Option<&str>) -> Result<Settings, Con
                 NAMES.join(", ")
             ))
         })?;
-        check(known, value).map_err(failed)?;
+        check_value(known, value).map_err(failed)?;
         match section {
             None => common.insert(known, value.to_owned()),
             Some(name) if storage == Some(name) => own.insert(known, value.to_owned()),
@@ -159,7 +184,7 @@ fn parse(text: &str, path: &Path, storage: Option<&str>) -> Result<Settings, Con
     settings(&common).ok_or_else(|| ConfigError::NoUrl(path.to_owned()))
 }
 
-fn check(name: &str, value: &str) -> Result<(), String> {
+fn check_value(name: &str, value: &str) -> Result<(), String> {
     match name {
         "url" => check_url(value).map(|_| ()).map_err(|err| err.to_string()),
         "receiver" => value
@@ -288,5 +313,31 @@ proxy: http://u:geheim@proxy:3128
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(read(&path, None).is_ok(), is_good, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_check_looks_at_the_settings_of_every_storage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hook.conf");
+        let checked = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .unwrap();
+            check(&path)
+        };
+        checked(TEXT).unwrap();
+        checked("[a]\nurl: https://x/1\n").unwrap();
+        for text in [
+            "",
+            "timeout: 5\n",
+            "[a]\nurl: https://x/1\n[b]\ntimeout: 5\n",
+        ] {
+            assert!(
+                matches!(checked(text), Err(ConfigError::NoUrl(_))),
+                "{text}"
+            );
+        }
+        let bad = checked("url: https://x/1\n[a]\ntimeout: never\n");
+        assert!(matches!(bad, Err(ConfigError::Line { line: 3, .. })));
     }
 }

@@ -1,16 +1,17 @@
 //! The guard: keeps the hook in the configuration of all backup jobs of a node and its cluster.
 //!
-//! It adds the hook where none is set, and changes nothing else, not a byte. Where another script is set it says so and leaves it.
-//! It writes nothing while the file system of the cluster is read-only (no quorum), and nothing while the hook itself is not there to
+//! It adds the hook where none is set, and changes nothing else, not a byte. Where another script is set it says so and leaves it,
+//! unless that one calls the hook itself ([`own_script`]). It writes nothing while the file system of the cluster is read-only (no quorum), and nothing while the hook itself is not there to
 //! be run: a job whose hook is missing fails.
 
 mod cluster_file;
 mod edit;
+mod own_script;
 
 use std::path::{Path, PathBuf};
 
 use cluster_file::{ClusterLock, is_executable, is_read_only, replace};
-pub use edit::{Edited, Form};
+pub use edit::{Edited, Form, Wanted};
 
 /// What to keep where.
 #[derive(Debug, Clone)]
@@ -56,8 +57,8 @@ pub enum GuardError {
 pub struct Finding {
     /// The file, without the root.
     pub path: PathBuf,
-    /// In how many places the hook was missing.
-    pub missing: usize,
+    /// In how many places the hook was missing, or was removed.
+    pub changes: usize,
     /// Other scripts that are set.
     pub foreign: Vec<String>,
 }
@@ -88,6 +89,13 @@ const FILES: [Guarded; 3] = [
     },
 ];
 
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Add,
+    Remove,
+}
+
 impl Guard {
     /// Looks at all files without changing any.
     ///
@@ -95,13 +103,7 @@ impl Guard {
     /// When one cannot be read.
     pub fn check(&self) -> Result<Vec<Finding>, GuardError> {
         self.check_script()?;
-        let mut findings = Vec::new();
-        for file in &FILES {
-            if let Some((_, edited)) = self.edited(file)? {
-                findings.push(finding(file, edited));
-            }
-        }
-        Ok(findings)
+        self.each_file(|file| self.edited(file, Change::Add))
     }
 
     /// Adds the hook wherever it is missing; what is found is what was found before.
@@ -110,24 +112,45 @@ impl Guard {
     /// When it may not write, or cannot.
     pub fn keep(&self) -> Result<Vec<Finding>, GuardError> {
         let findings = self.check()?;
-        if findings.iter().all(|finding| finding.missing == 0) {
+        if findings.iter().all(|finding| finding.changes == 0) {
             return Ok(findings);
         }
-        let hook = self.root.join(self.script.trim_start_matches('/'));
+        let hook = self.below_root(&self.script);
         if !is_executable(&hook) {
             return Err(GuardError::NoHook(hook));
         }
-        let mut done = Vec::new();
+        self.each_file(|file| self.change(file, Change::Add))
+    }
+
+    /// Removes the hook wherever it is set, so that its program may go. Other scripts stay.
+    ///
+    /// # Errors
+    /// When it may not write, or cannot.
+    pub fn remove(&self) -> Result<Vec<Finding>, GuardError> {
+        self.check_script()?;
+        self.each_file(|file| self.change(file, Change::Remove))
+    }
+
+    /// What is found in the files that are there.
+    fn each_file(
+        &self,
+        look: impl Fn(&Guarded) -> Result<Option<Edited>, GuardError>,
+    ) -> Result<Vec<Finding>, GuardError> {
+        let mut findings = Vec::new();
         for file in &FILES {
-            let Some((_, edited)) = self.edited(file)? else {
-                continue;
-            };
-            if edited.missing > 0 {
-                self.change(file)?;
+            if let Some(edited) = look(file)? {
+                findings.push(Finding {
+                    path: Path::new("/").join(file.path),
+                    changes: edited.changes,
+                    foreign: edited.foreign,
+                });
             }
-            done.push(finding(file, edited));
         }
-        Ok(done)
+        Ok(findings)
+    }
+
+    fn below_root(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
     }
 
     fn check_script(&self) -> Result<(), GuardError> {
@@ -139,13 +162,13 @@ impl Guard {
         }
     }
 
-    /// The text of a file, and what it should be; `None` for a file that is not there and not needed.
-    fn edited(&self, file: &Guarded) -> Result<Option<(String, Edited)>, GuardError> {
+    /// What a file should be; `None` for one that is not there and not needed.
+    fn edited(&self, file: &Guarded, change: Change) -> Result<Option<Edited>, GuardError> {
         let path = self.root.join(file.path);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                if file.form != Form::Defaults {
+                if file.form != Form::Defaults || change == Change::Remove {
                     return Ok(None);
                 }
                 String::new()
@@ -158,11 +181,26 @@ impl Guard {
                 });
             }
         };
-        let edited = file.form.edit(&text, &self.script, self.replace);
-        Ok(Some((text, edited)))
+        let hook = self.below_root(&self.script);
+        Ok(Some(match change {
+            Change::Remove => file.form.without(&text, &self.script),
+            Change::Add => file.form.edit(
+                &text,
+                &Wanted {
+                    script: &self.script,
+                    replace: self.replace,
+                    is_as_good: &|other| own_script::tells(&self.below_root(other), &hook),
+                },
+            ),
+        }))
     }
 
-    fn change(&self, file: &Guarded) -> Result<(), GuardError> {
+    /// Makes a file what it should be, if it is not, and tells what it was found to be.
+    fn change(&self, file: &Guarded, change: Change) -> Result<Option<Edited>, GuardError> {
+        let found = self.edited(file, change)?;
+        if found.as_ref().is_none_or(|found| found.changes == 0) {
+            return Ok(found);
+        }
         let path = self.root.join(file.path);
         let pve = self.root.join("etc/pve");
         if file.lock.is_some() && is_read_only(&pve) {
@@ -184,21 +222,13 @@ impl Guard {
             None => None,
         };
         // Somebody may have changed it meanwhile.
-        let Some((_, edited)) = self.edited(file)? else {
-            return Ok(());
+        let Some(edited) = self.edited(file, change)? else {
+            return Ok(None);
         };
-        if edited.missing == 0 {
-            return Ok(());
+        if edited.changes > 0 {
+            replace(&path, &edited.text).map_err(failed)?;
         }
-        replace(&path, &edited.text).map_err(failed)
-    }
-}
-
-fn finding(file: &Guarded, edited: Edited) -> Finding {
-    Finding {
-        path: Path::new("/").join(file.path),
-        missing: edited.missing,
-        foreign: edited.foreign,
+        Ok(Some(edited))
     }
 }
 

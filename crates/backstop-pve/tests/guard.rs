@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use backstop_pve::guard::{Form, Guard, GuardError};
+use backstop_pve::guard::{Edited, Form, Guard, GuardError, Wanted};
 use proptest::prelude::*;
 
 const HOOK: &str = "/usr/local/bin/backstop-pve-hook";
@@ -99,7 +99,7 @@ fn the_hook_is_added_where_it_is_missing_and_nothing_else_changes() {
     let counts = |findings: &[backstop_pve::guard::Finding]| -> Vec<(usize, Vec<String>)> {
         findings
             .iter()
-            .map(|f| (f.missing, f.foreign.clone()))
+            .map(|f| (f.changes, f.foreign.clone()))
             .collect()
     };
     let own = || vec!["/root/own.pl".to_owned()];
@@ -240,6 +240,79 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+#[test]
+fn what_calls_the_hook_itself_is_as_good_as_the_hook() {
+    let mut node = Node::new();
+    let own = "#!/bin/sh\nlogger \"$@\"\nexec /usr/local/bin/backstop pve-hook \"$@\"\n";
+    node.write("root/own.pl", own);
+    let own = node.folder.path().join("root/own.pl");
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // The hook by another path.
+    let snippets = node.folder.path().join("var/lib/vz/snippets");
+    std::fs::create_dir_all(&snippets).unwrap();
+    let hook = "../../../../usr/local/bin/backstop-pve-hook";
+    std::os::unix::fs::symlink(hook, snippets.join("backstop-pve-hook")).unwrap();
+    node.write(
+        "etc/vzdump.conf",
+        "script: /var/lib/vz/snippets/backstop-pve-hook\n",
+    );
+    node.guard.replace = true;
+    let findings = node.guard.keep().unwrap();
+    assert!(findings.iter().all(|f| f.foreign.is_empty()));
+    let [jobs, cron, defaults] = node.all();
+    assert!(jobs.contains("\tscript /root/own.pl\n"), "{jobs}");
+    assert!(cron.contains("-script=/root/own.pl"), "{cron}");
+    assert_eq!(defaults, "script: /var/lib/vz/snippets/backstop-pve-hook\n");
+    // One that cannot be executed would fail its job.
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o644)).unwrap();
+    node.guard.replace = false;
+    let findings = node.guard.check().unwrap();
+    assert_eq!(findings[0].foreign, ["/root/own.pl"]);
+}
+
+#[test]
+fn what_was_added_can_be_removed_and_nothing_else_changes() {
+    let node = Node::new();
+    let before = node.all();
+    node.guard.keep().unwrap();
+    let counts = |findings: Vec<backstop_pve::guard::Finding>| -> Vec<usize> {
+        findings.iter().map(|f| f.changes).collect()
+    };
+    // Also where it was before.
+    assert_eq!(counts(node.guard.remove().unwrap()), [3, 3, 1]);
+    let without = |text: &String| {
+        text.replace(&format!("\tscript {HOOK}\n"), "")
+            .replace(&format!(" --script {HOOK}"), "")
+    };
+    let [jobs, cron, defaults] = node.all();
+    assert_eq!([jobs, cron], [&before[0], &before[1]].map(without));
+    assert_eq!(defaults, format!("{}\n", before[2]));
+    assert_eq!(counts(node.guard.remove().unwrap()), [0, 0, 0]);
+    // The hook is not needed for it.
+    node.guard.keep().unwrap();
+    let hook = node.folder.path().join("usr/local/bin/backstop-pve-hook");
+    std::fs::remove_file(hook).unwrap();
+    node.guard.remove().unwrap();
+    assert!(node.all().iter().all(|text| !text.contains(HOOK)));
+}
+
+#[test]
+fn of_a_default_that_is_set_twice_both_count() {
+    let wanted = |replace| Wanted {
+        script: HOOK,
+        replace,
+        is_as_good: &|_| false,
+    };
+    let text = format!("script: {HOOK}\nscript: /other\n");
+    let left = Form::Defaults.edit(&text, &wanted(false));
+    assert_eq!(
+        (left.text, left.foreign),
+        (text.clone(), vec!["/other".to_owned()])
+    );
+    let replaced = Form::Defaults.edit(&text, &wanted(true));
+    assert_eq!(replaced.text, format!("script: {HOOK}\nscript: {HOOK}\n"));
+}
+
 fn line() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("vzdump: a".to_owned()),
@@ -264,18 +337,29 @@ proptest! {
         if ends {
             text.push('\n');
         }
+        let edit = |form: Form, text: &str, replace: bool| -> Edited {
+            form.edit(text, &Wanted { script: HOOK, replace, is_as_good: &|_| false })
+        };
         for form in [Form::Defaults, Form::Jobs, Form::Cron] {
-            let once = form.edit(&text, HOOK, false);
-            let again = form.edit(&once.text, HOOK, false);
-            prop_assert_eq!(again.missing, 0);
+            let once = edit(form, &text, false);
+            let again = edit(form, &once.text, false);
+            prop_assert_eq!(again.changes, 0);
             prop_assert_eq!(&again.text, &once.text);
-            if once.missing == 0 {
+            if once.changes == 0 {
                 prop_assert_eq!(&once.text, &text);
             }
             let mut rest = once.text.chars();
             prop_assert!(text.chars().all(|c| rest.any(|other| other == c)));
-            let replaced = form.edit(&text, HOOK, true);
-            prop_assert_eq!(form.edit(&replaced.text, HOOK, true).missing, 0);
+            let replaced = edit(form, &text, true);
+            prop_assert_eq!(edit(form, &replaced.text, true).changes, 0);
+            // What was not there before goes without a trace.
+            if !text.contains(HOOK) {
+                let removed = form.without(&once.text, HOOK);
+                prop_assert_eq!(removed.changes, once.changes);
+                prop_assert_eq!(removed.text.trim_end(), text.trim_end());
+            }
+            let gone = form.without(&text, HOOK);
+            prop_assert_eq!(form.without(&gone.text, HOOK).changes, 0);
         }
     }
 }

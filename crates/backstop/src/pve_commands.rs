@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use backstop_pve::config;
 use backstop_pve::guard::{Finding, Guard};
-use backstop_pve::hook::{Call, complain};
+use backstop_pve::hook::{CONFIG, Call, complain};
 
 use crate::command::{self, Arguments, Command, Parameter};
 use crate::{installation, output};
@@ -55,6 +56,10 @@ pub fn guard() -> Command {
         "replace",
         "Replace other scripts, too, instead of failing because of them.",
     ))
+    .option(Parameter::flag(
+        "remove",
+        "Remove the hook from all of them, so that its program may go.",
+    ))
     .option(Parameter::path(
         "root",
         "Work below this directory instead of /.",
@@ -68,15 +73,17 @@ fn run_guard(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         script: arguments.required("script")?.to_owned(),
         replace: arguments.flag("replace"),
     };
-    let only_checks = arguments.flag("check");
-    let findings = match only_checks {
-        true => guard.check()?,
-        false => guard.keep()?,
+    let (only_checks, removes) = (arguments.flag("check"), arguments.flag("remove"));
+    let (findings, done) = match (only_checks, removes) {
+        (true, true) => anyhow::bail!("--check and --remove exclude each other"),
+        (true, false) => (guard.check()?, "is missing"),
+        (false, true) => (guard.remove()?, "was removed"),
+        (false, false) => (guard.keep()?, "was added"),
     };
     let mut is_good = true;
     for Finding {
         path,
-        missing,
+        changes,
         foreign,
     } in &findings
     {
@@ -87,18 +94,17 @@ fn run_guard(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ));
             is_good = false;
         }
-        match (missing, only_checks) {
-            (0, _) => output::out(&format!("{path}: nothing to change\n")),
-            (missing, true) => {
-                output::out(&format!(
-                    "{path}: the hook is missing in {missing} places\n"
-                ));
-                is_good = false;
-            }
-            (missing, false) => {
-                output::out(&format!("{path}: the hook was added in {missing} places\n"));
-            }
+        if *changes == 0 {
+            output::out(&format!("{path}: nothing to change\n"));
+        } else {
+            output::out(&format!("{path}: the hook {done} in {changes} places\n"));
+            is_good &= !only_checks;
         }
+    }
+    // A hook that cannot tell anybody is as good as none.
+    if !removes && let Err(err) = config::check(&guard.root.join(CONFIG)) {
+        output::err(&format!("the hook tells nobody anything: {err}\n"));
+        is_good = false;
     }
     Ok(if is_good {
         ExitCode::SUCCESS

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use testbed::authority::Authority;
-use testbed::program::installed;
 use testbed::push_receiver::{PushReceiver, Watch};
 
 const TOKEN: &str = "T0kenT0ken";
@@ -348,7 +347,7 @@ fn a_missing_push_is_an_error_at_the_receiver() {
 
 #[test]
 fn the_guard_says_what_is_missing_and_adds_it_once() {
-    let node = Node::new();
+    let node = Node::configured("url: https://status.example.org/api/push/x\n");
     node.write(
         "etc/pve/jobs.cfg",
         "vzdump: nightly\n\tschedule 02:00\n",
@@ -382,80 +381,43 @@ fn the_guard_says_what_is_missing_and_adds_it_once() {
 }
 
 #[test]
-fn the_ansible_role_installs_everything_and_a_second_run_changes_nothing() {
-    let Some(program) = installed("ansible-playbook") else {
-        return;
-    };
-    let receiver = receiver();
-    let work = tempfile::tempdir().unwrap();
-    let root = work.path().join("node");
-    std::fs::create_dir_all(root.join("etc/pve")).unwrap();
-    std::fs::write(root.join("etc/pve/jobs.cfg"), "vzdump: a\n\tall 1\n").unwrap();
-    std::fs::write(root.join("etc/vzdump.conf"), "bwlimit: 5\n").unwrap();
-    let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/ansible/roles");
-    let playbook = work.path().join("play.yml");
-    let play = "- hosts: pve\n  gather_facts: false\n  roles: [backstop_pve_hook]\n";
-    std::fs::write(&playbook, play).unwrap();
-    let variables = serde_json::json!({
-        "backstop_root": root,
-        "backstop_binary": env!("CARGO_BIN_EXE_backstop"),
-        "backstop_pve_hook_settings": {
-            "url": receiver.url(&format!("/api/push/{TOKEN}")), "verify-tls": true, "timeout": 5,
-        },
-        "backstop_pve_hook_storages": {"offsite": {"receiver": "healthchecks"}},
-    });
-    std::fs::write(work.path().join("variables.json"), variables.to_string()).unwrap();
-    let inventory = "[pve]\nlocalhost ansible_connection=local\n";
-    std::fs::write(work.path().join("hosts"), inventory).unwrap();
-    let play = || {
-        let output = Command::new(&program)
-            .arg("-i")
-            .arg(work.path().join("hosts"))
-            .arg("-e")
-            .arg(format!("@{}", work.path().join("variables.json").display()))
-            .arg(&playbook)
-            .env("ANSIBLE_ROLES_PATH", roles)
-            .env("ANSIBLE_LOCAL_TEMP", work.path().join("tmp"))
-            .env("ANSIBLE_REMOTE_TEMP", work.path().join("tmp"))
-            .env("ANSIBLE_NOCOLOR", "1")
-            .env("LC_ALL", "C.UTF-8")
-            .env("HOME", work.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = text(&output.stdout);
-        assert!(output.status.success(), "{said}{}", text(&output.stderr));
-        assert!(!said.contains(TOKEN), "{said}");
-        said
-    };
-    let first = play();
-    assert!(!first.contains("changed=0"), "{first}");
-    let path = |path: &str| root.join(path);
-    let mode = |file: &str| std::fs::metadata(path(file)).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode("etc/backstop/pve-hook.conf"), 0o600);
-    let jobs = std::fs::read_to_string(path("etc/pve/jobs.cfg")).unwrap();
-    assert_eq!(
-        jobs,
-        "vzdump: a\n\tall 1\n\tscript /usr/local/bin/backstop-pve-hook\n"
+fn the_guard_fails_while_the_hook_could_tell_nobody() {
+    let node = Node::new();
+    std::fs::create_dir(node.path("etc")).unwrap();
+    let without = node.guard(&[]);
+    assert!(!without.status.success());
+    assert!(text(&without.stderr).contains("there is no configuration"));
+    // The jobs have it nevertheless, as its failure is none of theirs.
+    let defaults = std::fs::read_to_string(node.path("etc/vzdump.conf")).unwrap();
+    assert_eq!(defaults, "script: /usr/local/bin/backstop-pve-hook\n");
+    let wrong = format!("url: https://x/{TOKEN}\n[offsite]\ntls-servername: a\n");
+    node.write("etc/backstop/pve-hook.conf", &wrong, 0o600);
+    let wrong = node.guard(&["--check"]);
+    assert!(!wrong.status.success());
+    let said = text(&wrong.stderr);
+    assert!(
+        said.contains("line 3: 'tls-servername' is no setting") && !said.contains(TOKEN),
+        "{said}"
     );
-    for unit in ["service", "path", "timer"] {
-        let installed = path(&format!("etc/systemd/system/backstop-pve-guard.{unit}"));
-        let installed = std::fs::read_to_string(installed).unwrap();
-        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/pve");
-        let shipped = format!("{shipped}/backstop-pve-guard.{unit}");
-        let shipped = std::fs::read_to_string(shipped).unwrap();
-        let plain = installed.replace(" --script /usr/local/bin/backstop-pve-hook", "");
-        assert_eq!(plain, shipped);
-    }
-    let second = play();
-    assert!(second.contains("changed=0"), "{second}");
-    // What it has installed works.
-    let called = Command::new(path("usr/local/bin/backstop-pve-hook"))
-        .arg("job-end")
-        .env_clear()
-        .env("BACKSTOP_ROOT", &root)
-        .output()
-        .unwrap();
-    assert!(called.status.success(), "{called:?}");
-    assert_eq!(receiver.received()[0].parameter("status").unwrap(), "up");
+    node.write(
+        "etc/backstop/pve-hook.conf",
+        "url: https://x/api/push/1\n",
+        0o600,
+    );
+    assert!(node.guard(&["--check"]).status.success());
+}
+
+#[test]
+fn the_guard_takes_the_hook_out_again() {
+    let node = Node::new();
+    let jobs = "vzdump: nightly\n\tschedule 02:00\n";
+    node.write("etc/pve/jobs.cfg", jobs, 0o640);
+    node.guard(&[]);
+    let removed = node.guard(&["--remove", "true"]);
+    assert!(removed.status.success(), "{removed:?}");
+    assert!(text(&removed.stdout).contains("/etc/pve/jobs.cfg: the hook was removed in 1 places"));
+    let now = std::fs::read_to_string(node.path("etc/pve/jobs.cfg")).unwrap();
+    assert_eq!(now, jobs);
+    let both = node.guard(&["--remove", "true", "--check", "true"]);
+    assert!(!both.status.success());
 }

@@ -1,4 +1,4 @@
-//! The three files that name the script of a job, as text. Whatever is not the missing script stays as it is.
+//! The three files that name the script of a job, as text. Whatever is not the script in question stays as it is.
 
 use std::fmt::Write as _;
 
@@ -13,88 +13,121 @@ pub enum Form {
     Cron,
 }
 
+/// What is to be in every place.
+pub struct Wanted<'a> {
+    /// The path of the hook.
+    pub script: &'a str,
+    /// Whether other scripts are replaced.
+    pub replace: bool,
+    /// Whether another script is as good as the hook, say because it calls it.
+    pub is_as_good: &'a dyn Fn(&str) -> bool,
+}
+
 /// A file as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edited {
     /// The whole text.
     pub text: String,
-    /// In how many places the script was added or replaced.
-    pub missing: usize,
+    /// In how many places the script was added, replaced or removed.
+    pub changes: usize,
     /// Other scripts that are set and stay.
     pub foreign: Vec<String>,
 }
 
-/// What one place says of a script.
-enum Found {
-    Ours,
-    Other(String),
-    None,
-}
-
-impl Edited {
-    /// Counts a place; says whether something has to be written there.
-    fn meet(&mut self, found: &Found, replace: bool) -> bool {
-        match found {
-            Found::Ours => false,
-            Found::Other(other) if !replace => {
-                self.foreign.push(other.clone());
+impl Wanted<'_> {
+    /// Whether the script has to be written to a place that says this of one; what is foreign is noted.
+    fn is_needed(&self, set: Option<&str>, edited: &mut Edited) -> bool {
+        let needed = match set.map(str::trim) {
+            None => true,
+            Some(set) if set == self.script || (self.is_as_good)(set) => false,
+            Some(_) if self.replace => true,
+            Some(other) => {
+                edited.foreign.push(other.to_owned());
                 false
             }
-            Found::Other(_) | Found::None => {
-                self.missing += 1;
-                true
-            }
-        }
+        };
+        edited.changes += usize::from(needed);
+        needed
     }
 }
 
 impl Form {
     /// The text with the script wherever it belongs.
-    pub fn edit(self, text: &str, script: &str, replace: bool) -> Edited {
+    pub fn edit(self, text: &str, wanted: &Wanted<'_>) -> Edited {
         match self {
-            Self::Defaults => edit_defaults(text, script, replace),
-            Self::Jobs => edit_jobs(text, script, replace),
-            Self::Cron => edit_cron(text, script, replace),
+            Self::Defaults => edit_defaults(text, wanted),
+            Self::Jobs => edit_jobs(text, wanted),
+            Self::Cron => edit_cron(text, wanted),
         }
     }
-}
 
-fn found(value: &str, script: &str) -> Found {
-    let value = value.trim();
-    if value == script {
-        Found::Ours
-    } else {
-        Found::Other(value.to_owned())
+    /// The text without the script, wherever it is.
+    pub fn without(self, text: &str, script: &str) -> Edited {
+        let mut edited = Edited::default();
+        let mut is_backup_job = false;
+        for line in text.split_inclusive('\n') {
+            let is_property = line.starts_with([' ', '\t']) && !line.trim().is_empty();
+            if !is_property {
+                is_backup_job = line.starts_with("vzdump:");
+            }
+            let (set, keep) = match self {
+                Self::Defaults => (default_of(line), None),
+                Self::Jobs if is_property && is_backup_job => (property_of(line), None),
+                Self::Jobs => (None, None),
+                Self::Cron => cron_option_of(line)
+                    .map_or((None, None), |(value, rest)| (Some(value), Some(rest))),
+            };
+            if set.is_some_and(|set| set.trim() == script) {
+                edited.changes += 1;
+                edited.text.push_str(&keep.unwrap_or_default());
+            } else {
+                edited.text.push_str(line);
+            }
+        }
+        edited
     }
 }
 
-const fn nothing() -> Edited {
-    Edited {
-        text: String::new(),
-        missing: 0,
-        foreign: Vec::new(),
-    }
+/// The script that a line of `vzdump.conf` names.
+fn default_of(line: &str) -> Option<&str> {
+    line.trim_start().strip_prefix("script:")
 }
 
-fn edit_defaults(text: &str, script: &str, replace: bool) -> Edited {
-    let mut edited = nothing();
+/// The script that a property of a job names.
+fn property_of(line: &str) -> Option<&str> {
+    let (name, value) = line.trim().split_once([' ', '\t'])?;
+    (name == "script").then_some(value)
+}
+
+/// The script that a line of a schedule names, and the line without it.
+fn cron_option_of(line: &str) -> Option<(&str, String)> {
+    let (command, arguments) = line.split_at(end_of_command(line)?);
+    let option = script_option(arguments)?;
+    let (before, rest) = arguments.split_at(option.start);
+    let rest = rest.get(option.length..).unwrap_or_default();
+    Some((
+        option.value,
+        format!("{command}{}{rest}", before.trim_end()),
+    ))
+}
+
+/// A name that is given more than once means its last value, so that all of them count.
+fn edit_defaults(text: &str, wanted: &Wanted<'_>) -> Edited {
+    let mut edited = Edited::default();
     let mut is_set = false;
     for line in text.split_inclusive('\n') {
-        match line.trim_start().strip_prefix("script:") {
-            Some(value) if !is_set => {
-                is_set = true;
-                if edited.meet(&found(value, script), replace) {
-                    let _ = write!(edited.text, "script: {script}{}", line_end(line));
-                    continue;
-                }
+        if let Some(value) = default_of(line) {
+            is_set = true;
+            if wanted.is_needed(Some(value), &mut edited) {
+                let _ = write!(edited.text, "script: {}{}", wanted.script, line_end(line));
+                continue;
             }
-            _ => {}
         }
         edited.text.push_str(line);
     }
-    if !is_set && edited.meet(&Found::None, replace) {
+    if !is_set && wanted.is_needed(None, &mut edited) {
         end_line(&mut edited.text);
-        let _ = writeln!(edited.text, "script: {script}");
+        let _ = writeln!(edited.text, "script: {}", wanted.script);
     }
     edited
 }
@@ -110,8 +143,8 @@ fn end_line(text: &mut String) {
     }
 }
 
-fn edit_jobs(text: &str, script: &str, replace: bool) -> Edited {
-    let mut edited = nothing();
+fn edit_jobs(text: &str, wanted: &Wanted<'_>) -> Edited {
+    let mut edited = Edited::default();
     // The lines of the section so far, if it is one of a backup job.
     let mut section: Option<Vec<&str>> = None;
     for line in text.split_inclusive('\n') {
@@ -124,7 +157,7 @@ fn edit_jobs(text: &str, script: &str, replace: bool) -> Edited {
             _ => {}
         }
         if let Some(lines) = section.take() {
-            finish_section(&mut edited, &lines, script, replace);
+            finish_section(&mut edited, &lines, wanted);
         }
         edited.text.push_str(line);
         if line.starts_with("vzdump:") {
@@ -132,34 +165,27 @@ fn edit_jobs(text: &str, script: &str, replace: bool) -> Edited {
         }
     }
     if let Some(lines) = section.take() {
-        finish_section(&mut edited, &lines, script, replace);
+        finish_section(&mut edited, &lines, wanted);
     }
     edited
 }
 
 /// Writes the properties of a section, with the script.
-fn finish_section(edited: &mut Edited, lines: &[&str], script: &str, replace: bool) {
-    let value = |line: &str| -> Option<String> {
-        let (name, value) = line.trim().split_once([' ', '\t'])?;
-        (name == "script").then(|| value.trim().to_owned())
-    };
-    let set = lines.iter().find_map(|line| value(line));
-    let state = set.map_or(Found::None, |value| found(&value, script));
-    let needed = edited.meet(&state, replace);
+fn finish_section(edited: &mut Edited, lines: &[&str], wanted: &Wanted<'_>) {
+    let set = lines.iter().find_map(|line| property_of(line));
+    let needed = wanted.is_needed(set, edited);
+    let script = wanted.script;
     let indent = lines.first().map_or("\t", |line| {
         line.get(..line.len() - line.trim_start().len())
             .unwrap_or("\t")
     });
     let mut is_written = !needed;
     for line in lines {
-        match value(line) {
-            Some(_) if needed => {
-                if !is_written {
-                    let _ = write!(edited.text, "{indent}script {script}{}", line_end(line));
-                    is_written = true;
-                }
-            }
-            _ => edited.text.push_str(line),
+        if !needed || property_of(line).is_none() {
+            edited.text.push_str(line);
+        } else if !is_written {
+            let _ = write!(edited.text, "{indent}script {script}{}", line_end(line));
+            is_written = true;
         }
     }
     if !is_written {
@@ -168,34 +194,27 @@ fn finish_section(edited: &mut Edited, lines: &[&str], script: &str, replace: bo
     }
 }
 
-fn edit_cron(text: &str, script: &str, replace: bool) -> Edited {
-    let mut edited = nothing();
+fn edit_cron(text: &str, wanted: &Wanted<'_>) -> Edited {
+    let mut edited = Edited::default();
     for line in text.split_inclusive('\n') {
         let Some(after) = end_of_command(line) else {
             edited.text.push_str(line);
             continue;
         };
-        let (command, arguments) = line.split_at(after);
-        let set = script_option(arguments);
-        let state = set
-            .as_ref()
-            .map_or(Found::None, |option| found(option.value, script));
-        if !edited.meet(&state, replace) {
+        let set = cron_option_of(line);
+        let script = set.as_ref().map(|(script, _)| *script);
+        if !wanted.is_needed(script, &mut edited) {
             edited.text.push_str(line);
             continue;
         }
-        let _ = write!(edited.text, "{command} --script {script}");
-        match set {
-            // Without the option that it replaces.
-            Some(option) => {
-                let (before, rest) = arguments.split_at(option.start);
-                edited.text.push_str(before.trim_end());
-                edited
-                    .text
-                    .push_str(rest.get(option.length..).unwrap_or_default());
-            }
-            None => edited.text.push_str(arguments),
-        }
+        // Without the option that it replaces.
+        let rest = set.map_or_else(|| line.to_owned(), |(_, rest)| rest);
+        let (command, arguments) = rest.split_at(after);
+        let _ = write!(
+            edited.text,
+            "{command} --script {}{arguments}",
+            wanted.script
+        );
     }
     edited
 }

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -105,6 +105,22 @@ impl PushReceiver {
         answer: impl Fn(&Received) -> (u16, String) + Send + Sync + 'static,
     ) -> Result<Self> {
         Self::with(None, "127.0.0.1:0", answer)
+    }
+
+    /// Starts a receiver that takes requests and answers none of them before what is returned with it is dropped; then it takes all.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start_hanging() -> Result<(Self, Hold)> {
+        let (sender, receiver) = mpsc::channel();
+        let receiver = Mutex::new(receiver);
+        let start = Self::start(move |_| {
+            let held = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing is ever sent: this ends when nobody can any more.
+            let _ = held.recv();
+            (200, String::new())
+        });
+        Ok((start?, Hold { _sender: sender }))
     }
 
     /// Starts a receiver with TLS, with a certificate and its key from PEM files.
@@ -210,6 +226,11 @@ impl PushReceiver {
         };
         **answering = Arc::new(answer);
     }
+}
+
+/// Keeps a receiver from answering until it is dropped.
+pub struct Hold {
+    _sender: mpsc::Sender<()>,
 }
 
 impl Drop for PushReceiver {

@@ -2,7 +2,7 @@
 //!
 //! A notification is first written down as it is ([`Dispatch::accept`]), in the folder and the form of stock servers; then it is given to
 //! the lane of each target in a spool ([`Dispatch::sort`]), with what was told before taken into account; and from there it is
-//! delivered until it has arrived ([`Dispatch::deliver`]). Each step can be repeated after a crash: nothing is lost, and in the worst
+//! delivered until it has arrived ([`Dispatch::spool`]). Each step can be repeated after a crash: nothing is lost, and in the worst
 //! case something arrives twice. Format: `docs/formats/notifications.md`.
 //!
 //! The time is an argument. A file that cannot be read never holds up others, and a full disk is no reason for silence: what cannot be
@@ -11,8 +11,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use backstop_outgoing::spool::{Dropped, Pass};
-use backstop_outgoing::{Delivery, Limits, Spool, SpoolError, Undelivered};
+use backstop_outgoing::spool::Dropped;
+use backstop_outgoing::{Limits, Spool, SpoolError, Undelivered};
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
@@ -242,16 +242,9 @@ impl Dispatch {
         }
     }
 
-    /// Delivers what is due.
-    ///
-    /// # Errors
-    /// When the spool cannot be used.
-    pub fn deliver(
-        &self,
-        now: i64,
-        deliver: impl FnMut(&str, &Notification) -> Delivery,
-    ) -> Result<Pass, DispatchError> {
-        Ok(self.spool.deliver(now, deliver)?)
+    /// From where what was sorted is delivered.
+    pub const fn spool(&self) -> &Spool {
+        &self.spool
     }
 
     /// What has not arrived, though it was tried, and what waits behind it.

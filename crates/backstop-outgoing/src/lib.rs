@@ -5,11 +5,13 @@
 //! secret of a URL, a header or a body appears in an error.
 
 pub mod certificate_verifier;
+pub mod courier;
 pub mod dial;
 pub mod http_client;
 pub mod proxy;
 pub mod spool;
 pub mod tls;
 
+pub use courier::{Carrier, Courier};
 pub use http_client::{HttpClient, RequestError, Route};
 pub use spool::{Delivery, Limits, Spool, SpoolError, Undelivered};

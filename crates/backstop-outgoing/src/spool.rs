@@ -1,7 +1,8 @@
 //! What is to be delivered, kept on disk until it has arrived.
 //!
 //! A spool is a folder with one file for each item (mode 0600, `NUMBER-RANDOM.json`; see `docs/formats/spool.md`). Items belong to
-//! lanes, one for each receiver: a lane is delivered in order, and one that is stuck holds up no other. A file that cannot be read
+//! lanes, one for each receiver: a lane is delivered in order, by one process and thread at a time, and one that is stuck holds up no
+//! other. [`Courier`](crate::Courier) delivers from it. A file that cannot be read
 //! is set aside and said, and holds up nothing. What has to be dropped, because there is too much of it or because it is too old, is
 //! counted and said. The time is an argument everywhere, in Unix seconds.
 //!
@@ -10,9 +11,11 @@
 mod entry;
 mod folder;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,8 +26,8 @@ use serde::{Deserialize, Serialize};
 use entry::{Entry, Head};
 use folder::Folder;
 
-/// Who delivers holds this lock.
-const DELIVERY_LOCK: &str = ".delivery.lock";
+use crate::courier::Bell;
+
 /// Who adds, changes or removes files holds this lock, for a moment.
 const ENTRY_LOCK: &str = ".entries.lock";
 /// What was dropped so far.
@@ -114,20 +117,33 @@ pub enum Delivery {
     Withdrawn,
 }
 
-/// What one pass over a spool did.
+/// What there is to do at some time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Lanes that have something due; those that failed before come last.
+    pub lanes: Vec<String>,
+    /// When something is due in the other lanes; `None` when they are empty.
+    pub next: Option<i64>,
+    /// What was dropped, and why.
+    pub dropped: Vec<String>,
+    /// Files that could not be read, under their new names.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// What was done in a lane, or in all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pass {
     /// How many items arrived.
     pub delivered: usize,
-    /// What failed in this pass and stays.
+    /// What failed and stays.
     pub failed: Vec<String>,
-    /// What was dropped in this pass, and why.
+    /// What was dropped, and why.
     pub dropped: Vec<String>,
     /// Files that could not be read, under their new names.
     pub set_aside: Vec<PathBuf>,
     /// When the next attempt is due; `None` when nothing is left.
     pub next: Option<i64>,
-    /// Somebody else is delivering just now; nothing was done.
+    /// Somebody else is delivering there just now.
     pub is_busy: bool,
 }
 
@@ -169,7 +185,7 @@ pub struct Spool {
     folder: Folder,
     limits: Limits,
     entries: Mutex<()>,
-    delivery: Mutex<()>,
+    bell: Arc<Bell>,
 }
 
 impl Spool {
@@ -182,7 +198,7 @@ impl Spool {
             folder: Folder::create(folder)?,
             limits,
             entries: Mutex::new(()),
-            delivery: Mutex::new(()),
+            bell: Arc::default(),
         };
         spool.locked(|| spool.folder.remove_temporaries())?;
         Ok(spool)
@@ -204,7 +220,7 @@ impl Spool {
             },
             item: serde_json::to_value(item)?,
         };
-        self.locked(|| {
+        let added = self.locked(|| {
             let present = self.folder.names()?;
             let surplus = (present.len() + 1).saturating_sub(self.limits.items.max(1));
             for name in present.iter().take(surplus) {
@@ -218,79 +234,156 @@ impl Spool {
             let id = folder::next_id(present.last().map(String::as_str));
             self.folder.write(&id, &entry.to_json()?)?;
             Ok(id)
-        })
+        });
+        self.bell.ring();
+        added
     }
 
-    /// Delivers what is due. Items of one lane go in order, and the first failure ends the lane for this pass.
+    /// Wakes the [`Courier`](crate::Courier) that delivers from here, if there is one.
+    pub fn wake(&self) {
+        self.bell.ring();
+    }
+
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Looks for what is due. Drops what is too old and sets aside what cannot be read, but for lanes of which `is_taken` says that
+    /// somebody delivers there.
+    ///
+    /// # Errors
+    /// When files cannot be listed or removed.
+    pub fn look(&self, now: i64, is_taken: impl Fn(&str) -> bool) -> Result<Look, SpoolError> {
+        let mut look = Look::default();
+        let mut failing = Vec::new();
+        let mut seen = BTreeSet::new();
+        for id in self.folder.names()? {
+            let head = match self.read(&id) {
+                Found::Entry(entry) => entry.head,
+                Found::Nothing => continue,
+                Found::Unreadable(reason) => {
+                    look.set_aside.push(self.set_aside(&id, &reason)?);
+                    continue;
+                }
+            };
+            if is_taken(&head.lane) {
+                continue;
+            }
+            if now.saturating_sub(head.queued) > seconds(self.limits.age) {
+                let error = head.last_error.as_deref().unwrap_or("never tried");
+                let reason = format!("not delivered to {} in time: {error}", head.lane);
+                self.drop_entry(&id, &reason, now)?;
+                look.dropped.push(reason);
+                continue;
+            }
+            // The first one of a lane decides for all.
+            if !seen.insert(head.lane.clone()) {
+                continue;
+            }
+            if !head.is_due(now, self.limits.longest_wait) {
+                let next = look.next.unwrap_or(head.next_try);
+                look.next = Some(next.min(head.next_try));
+            } else if head.attempts > 0 {
+                failing.push(head.lane);
+            } else {
+                look.lanes.push(head.lane);
+            }
+        }
+        look.lanes.append(&mut failing);
+        Ok(look)
+    }
+
+    /// Delivers what is due in a lane, in order; the first failure ends it. `clock` tells the time.
     ///
     /// # Errors
     /// When files cannot be listed, written or removed. What `deliver` says is no error.
-    pub fn deliver<T: DeserializeOwned>(
+    pub fn deliver_lane<T: DeserializeOwned>(
         &self,
-        now: i64,
-        mut deliver: impl FnMut(&str, &T) -> Delivery,
+        lane: &str,
+        clock: impl Fn() -> i64,
+        mut deliver: impl FnMut(&T) -> Delivery,
     ) -> Result<Pass, SpoolError> {
         let mut pass = Pass::default();
-        let Some(_delivery) = self.delivery.try_lock() else {
+        let lock = lane_lock(lane);
+        let Some(_lock) = self.folder.try_lock(&lock)? else {
             pass.is_busy = true;
             return Ok(pass);
         };
-        let Some(_lock) = self.folder.try_lock(DELIVERY_LOCK)? else {
-            pass.is_busy = true;
-            return Ok(pass);
-        };
-        let mut next_of_lane: BTreeMap<String, i64> = BTreeMap::new();
         for id in self.folder.names()? {
-            let Some(entry) = self.read(&id, &mut pass)? else {
+            // What cannot be read belongs to no lane; a look sets it aside.
+            let Found::Entry(Entry { mut head, item }) = self.read(&id) else {
                 continue;
             };
-            if now.saturating_sub(entry.head.queued) > seconds(self.limits.age) {
-                let error = entry.head.last_error.as_deref().unwrap_or("never tried");
-                let reason = format!("not delivered to {} in time: {error}", entry.head.lane);
-                self.drop_entry(&id, &reason, now, &mut pass)?;
+            if head.lane != lane {
                 continue;
             }
-            if next_of_lane.contains_key(&entry.head.lane) {
-                continue;
+            if !head.is_due(clock(), self.limits.longest_wait) {
+                pass.next = Some(head.next_try);
+                return Ok(pass);
             }
-            let mut head = entry.head;
-            if !head.is_due(now, self.limits.longest_wait) {
-                next_of_lane.insert(head.lane, head.next_try);
-                continue;
-            }
-            let Ok(item) = serde_json::from_value::<T>(entry.item.clone()) else {
-                self.set_aside(&id, "it holds something else than expected", &mut pass)?;
+            let Ok(content) = serde_json::from_value::<T>(item.clone()) else {
+                let reason = "it holds something else than expected";
+                pass.set_aside.push(self.set_aside(&id, reason)?);
                 continue;
             };
-            match deliver(&head.lane, &item) {
+            match deliver(&content) {
                 Delivery::Delivered => {
                     self.locked(|| self.folder.remove(&id))?;
                     pass.delivered += 1;
                 }
-                Delivery::Later => {
-                    next_of_lane.insert(head.lane, head.next_try);
-                }
                 Delivery::Withdrawn => self.locked(|| self.folder.remove(&id))?,
-                Delivery::Hopeless(reason) => self.drop_entry(&id, &reason, now, &mut pass)?,
+                Delivery::Hopeless(reason) => {
+                    self.drop_entry(&id, &reason, clock())?;
+                    pass.dropped.push(reason);
+                }
+                Delivery::Later => {
+                    pass.next = Some(head.next_try);
+                    return Ok(pass);
+                }
                 Delivery::Failed(reason) => {
-                    pass.failed.push(format!("{}: {reason}", head.lane));
-                    head.failed(reason, now, &self.limits);
-                    next_of_lane.insert(head.lane.clone(), head.next_try);
-                    let entry = Entry {
-                        head,
-                        item: entry.item,
-                    };
-                    let text = entry.to_json()?;
+                    pass.failed.push(format!("{lane}: {reason}"));
+                    head.failed(reason, clock(), &self.limits);
+                    pass.next = Some(head.next_try);
+                    let text = Entry { head, item }.to_json()?;
                     // One that had to make room meanwhile does not come back.
                     self.locked(|| match self.folder.exists(&id) {
                         true => self.folder.write(&id, &text),
                         false => Ok(()),
                     })?;
+                    return Ok(pass);
                 }
             }
         }
-        pass.next = next_of_lane.into_values().min();
+        self.folder.remove_lock(&lock)?;
         Ok(pass)
+    }
+
+    /// Delivers what is due, one lane after the other.
+    ///
+    /// # Errors
+    /// As of [`Spool::deliver_lane`].
+    pub fn deliver<T: DeserializeOwned>(
+        &self,
+        now: i64,
+        mut deliver: impl FnMut(&str, &T) -> Delivery,
+    ) -> Result<Pass, SpoolError> {
+        let look = self.look(now, |_| false)?;
+        let mut all = Pass {
+            next: look.next,
+            dropped: look.dropped,
+            set_aside: look.set_aside,
+            ..Pass::default()
+        };
+        for lane in look.lanes {
+            let pass = self.deliver_lane(&lane, || now, |item: &T| deliver(&lane, item))?;
+            all.delivered += pass.delivered;
+            all.failed.extend(pass.failed);
+            all.dropped.extend(pass.dropped);
+            all.set_aside.extend(pass.set_aside);
+            all.next = all.next.into_iter().chain(pass.next).min();
+            all.is_busy |= pass.is_busy;
+        }
+        Ok(all)
     }
 
     /// What has failed at least once, and what waits behind it. The oldest first. Unreadable files are not among it.
@@ -298,7 +391,7 @@ impl Spool {
     /// # Errors
     /// When the folder cannot be listed.
     pub fn undelivered(&self) -> Result<Vec<Undelivered>, SpoolError> {
-        let mut stuck = std::collections::BTreeSet::new();
+        let mut stuck = BTreeSet::new();
         let mut found = Vec::new();
         for id in self.folder.names()? {
             let Some(Ok(Entry { head, .. })) = self.folder.read(&id)?.map(|t| Entry::parse(&t))
@@ -364,7 +457,7 @@ impl Spool {
     /// # Errors
     /// When files cannot be read or written.
     pub fn retry_now(&self, now: i64) -> Result<(), SpoolError> {
-        self.locked(|| {
+        let made = self.locked(|| {
             for id in self.folder.names()? {
                 let Some(Ok(mut entry)) = self.folder.read(&id)?.map(|t| Entry::parse(&t)) else {
                     continue;
@@ -375,7 +468,9 @@ impl Spool {
                 }
             }
             Ok(())
-        })
+        });
+        self.bell.ring();
+        made
     }
 
     /// An item; `None` when it is not there any more, or is something else.
@@ -404,39 +499,28 @@ impl Spool {
         })
     }
 
-    fn read(&self, id: &str, pass: &mut Pass) -> Result<Option<Entry>, SpoolError> {
-        let reason = match self.folder.read(id) {
+    fn read(&self, id: &str) -> Found {
+        match self.folder.read(id) {
             Ok(Some(text)) => match Entry::parse(&text) {
-                Ok(entry) => return Ok(Some(entry)),
-                Err(err) => err.to_string(),
+                Ok(entry) => Found::Entry(entry),
+                Err(err) => Found::Unreadable(err.to_string()),
             },
-            Ok(None) => return Ok(None),
-            Err(err) => err.to_string(),
-        };
-        self.set_aside(id, &reason, pass)?;
-        Ok(None)
+            Ok(None) => Found::Nothing,
+            Err(err) => Found::Unreadable(err.to_string()),
+        }
     }
 
-    fn set_aside(&self, id: &str, reason: &str, pass: &mut Pass) -> Result<(), SpoolError> {
+    fn set_aside(&self, id: &str, reason: &str) -> Result<PathBuf, SpoolError> {
         let path = self.locked(|| self.folder.set_aside(id, MOST_SET_ASIDE))?;
         tracing::error!("set {path:?} aside, which cannot be delivered: {reason}");
-        pass.set_aside.push(path);
-        Ok(())
+        Ok(path)
     }
 
-    fn drop_entry(
-        &self,
-        id: &str,
-        reason: &str,
-        now: i64,
-        pass: &mut Pass,
-    ) -> Result<(), SpoolError> {
+    fn drop_entry(&self, id: &str, reason: &str, now: i64) -> Result<(), SpoolError> {
         self.locked(|| {
             self.folder.remove(id)?;
             self.count_dropped(id, reason, now)
-        })?;
-        pass.dropped.push(reason.to_owned());
-        Ok(())
+        })
     }
 
     fn count_dropped(&self, id: &str, reason: &str, now: i64) -> Result<(), SpoolError> {
@@ -456,4 +540,21 @@ impl Spool {
             .lock(ENTRY_LOCK, FlockOperation::LockExclusive)?;
         work()
     }
+}
+
+/// A file of the spool.
+enum Found {
+    Entry(Entry),
+    Unreadable(String),
+    /// It is gone.
+    Nothing,
+}
+
+/// The lock of who delivers in a lane. Names too long for a file share theirs with those that begin in the same way.
+fn lane_lock(lane: &str) -> String {
+    let mut name = ".lane-".to_owned();
+    for byte in lane.bytes().take(100) {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name + ".lock"
 }

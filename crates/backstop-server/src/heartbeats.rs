@@ -1,7 +1,7 @@
 //! Heartbeats: each finished run is told to whoever watches for it, once.
 //!
 //! Whoever ends a run notes an [`Event`]; for each monitor that watches it, a push is put into a spool on the disk before the run
-//! counts as ended. A thread delivers from there, and tries again what fails. The spool holds names of monitors and never their URLs.
+//! counts as ended. From there it is delivered, and tried again what fails. The spool holds names of monitors and never their URLs.
 
 mod delivery;
 mod settings;
@@ -12,28 +12,18 @@ use backstop_heartbeat::Event;
 use backstop_outgoing::spool::Dropped;
 use backstop_outgoing::{Limits, Spool, SpoolError, Undelivered};
 use jiff::Timestamp;
-use parking_lot::{Condvar, Mutex};
 
-pub use delivery::{Deliverer, send};
+pub use delivery::send;
 pub use settings::{create, get, monitors, remove, shown, update};
 
 use crate::config::ConfigStore;
 use crate::roots::Roots;
-
-/// The state that the thread waits on.
-#[derive(Debug, Default)]
-struct Signal {
-    is_changed: bool,
-    is_over: bool,
-}
 
 /// The heartbeats of a server.
 #[derive(Debug)]
 pub struct Heartbeats {
     config: Arc<ConfigStore>,
     spool: Spool,
-    signal: Mutex<Signal>,
-    changed: Condvar,
 }
 
 impl Heartbeats {
@@ -45,8 +35,6 @@ impl Heartbeats {
         Ok(Self {
             config,
             spool: Spool::open(&roots.heartbeats(), Limits::default())?,
-            signal: Mutex::default(),
-            changed: Condvar::new(),
         })
     }
 
@@ -59,18 +47,11 @@ impl Heartbeats {
             }
         };
         let now = Timestamp::now().as_second();
-        let mut is_noted = false;
         for (name, monitor) in monitors.iter().filter(|(_, monitor)| monitor.wants(event)) {
             let push = monitor.counted(event.clone()).push();
-            match self.spool.add(name, &push, now) {
-                Ok(_) => is_noted = true,
-                Err(err) => {
-                    tracing::error!(%err, monitor = name, source = %event.source, "this heartbeat is not told of a run");
-                }
+            if let Err(err) = self.spool.add(name, &push, now) {
+                tracing::error!(%err, monitor = name, source = %event.source, "this heartbeat is not told of a run");
             }
-        }
-        if is_noted {
-            self.wake();
         }
     }
 
@@ -79,12 +60,6 @@ impl Heartbeats {
         if let Err(err) = self.spool.retry_now(Timestamp::now().as_second()) {
             tracing::error!(%err, "unable to make heartbeats due");
         }
-        self.wake();
-    }
-
-    fn wake(&self) {
-        self.signal.lock().is_changed = true;
-        self.changed.notify_all();
     }
 
     /// Pushes that have failed so far, and those that wait behind them; the lane is the name of the monitor. Blocking.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_format::Fingerprint;
-use backstop_outgoing::SpoolError;
+use backstop_outgoing::{Courier, SpoolError};
 use backstop_types::{AuthId, Privileges};
 use hyper::HeaderMap;
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::cut_off;
 use crate::datastores::{DatastoreRegistry, Watcher, foreign_owner};
 use crate::exposition::{ExpositionError, Latency};
 use crate::health::{Health, HealthWatch};
-use crate::heartbeats::{Deliverer, Heartbeats};
+use crate::heartbeats::Heartbeats;
 use crate::http::access_log::{AuthLog, LineLog};
 use crate::http::credentials::Credentials;
 use crate::http::real_ip::RealIp;
@@ -31,7 +31,7 @@ use crate::jobs::{self, JobRuns, JobStates, Timer};
 use crate::listener::{self, Limits, Listener};
 use crate::log_rotation;
 use crate::metrics::{Forwarding, History, Sampler};
-use crate::notifications::{self, Courier, Notifier};
+use crate::notifications::{self, Notifier};
 use crate::privileged_helper::PrivilegedHelper;
 use crate::retention_clock;
 use crate::roots::Roots;
@@ -365,8 +365,7 @@ pub struct ServerHandle {
     sampler: Sampler,
     forwarding: Forwarding,
     watcher: Watcher,
-    courier: Courier,
-    deliverer: Deliverer,
+    couriers: [Courier; 2],
     timer: Option<Timer>,
     health: HealthWatch,
     runtimes: Runtimes,
@@ -418,9 +417,7 @@ impl ServerHandle {
         let _ = tokio::time::timeout(patience, self.listener.closed()).await;
         let (server, sampler, watcher) = (Arc::clone(&self.server), self.sampler, self.watcher);
         let health = self.health;
-        let courier = self.courier;
-        // What is left is on the disk.
-        drop(self.deliverer);
+        let couriers = self.couriers;
         // The writers may have ended; nothing more can be done about their last lines.
         let _ = tokio::task::spawn_blocking(move || {
             server.access_log.flush();
@@ -433,7 +430,7 @@ impl ServerHandle {
             watcher.stop();
             health.stop();
             // What it does not get done waits for the next start.
-            drop(courier);
+            drop(couriers);
         })
         .await;
         drop(self.forwarding);
@@ -505,7 +502,6 @@ async fn run_with(
         Arc::clone(&server.metrics),
         Arc::clone(&server.rrd),
     )?;
-    let deliverer = Deliverer::start(&server.heartbeats)?;
     let forwarding = Forwarding::start(&server)?;
     let control = server.runtimes.control.clone();
     let shutdown = watch::Sender::new(false);
@@ -547,7 +543,10 @@ async fn run_with(
     let start_timer = || Timer::start(Arc::clone(&server));
     let timer = schedules.then(start_timer).transpose()?;
     let health = HealthWatch::start(Arc::clone(&server))?;
-    let courier = Courier::start(Arc::clone(&server.notifier))?;
+    let couriers = [
+        Courier::start("heartbeats", Arc::clone(&server.heartbeats))?,
+        Courier::start("notifications", Arc::clone(&server.notifier))?,
+    ];
     Ok(ServerHandle {
         server,
         administrator,
@@ -558,8 +557,7 @@ async fn run_with(
         sampler,
         forwarding,
         watcher,
-        courier,
-        deliverer,
+        couriers,
         timer,
         health,
         runtimes,

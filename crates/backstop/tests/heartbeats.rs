@@ -246,6 +246,32 @@ fn what_a_receiver_refuses_at_first_is_listed_and_told_later_in_order() {
 }
 
 #[test]
+fn a_receiver_that_never_answers_holds_up_its_own_heartbeat_alone() {
+    let world = World::new();
+    let api = world.api();
+    let (hanging, hold) = PushReceiver::start_hanging().unwrap();
+    let working = PushReceiver::start(fine).unwrap();
+    // In this order they are noted.
+    world.create("a-hanging", &hanging.url("/api/push/a"), &[]);
+    world.create("b-working", &working.url("/api/push/b"), &[]);
+    for count in [1, 2] {
+        world.collect(&api);
+        let pushes = working.wait_for(count);
+        assert_eq!(told(&pushes[count - 1]).1, "gc:store1: OK");
+        assert!(hanging.received().is_empty(), "it has answered nobody");
+    }
+    drop(hold);
+    // What it was told of in vain is told again.
+    let pushes = hanging.wait_for(2);
+    assert!(
+        pushes
+            .iter()
+            .all(|push| told(push) == ("up".to_owned(), "gc:store1: OK".to_owned()))
+    );
+    world.wait_until_undelivered(&api, "a-hanging", 0);
+}
+
+#[test]
 fn a_push_survives_the_death_of_the_server() {
     let mut world = World::new();
     let receiver = PushReceiver::start(|_| (503, String::new())).unwrap();

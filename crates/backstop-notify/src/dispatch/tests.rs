@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use backstop_outgoing::Delivery;
 use serde_json::json;
 
 use super::*;
@@ -43,7 +44,7 @@ impl Place {
             arrived.push((target.to_owned(), notification.clone()));
             Delivery::Delivered
         };
-        self.dispatch.deliver(now, deliver).unwrap();
+        self.dispatch.spool().deliver(now, deliver).unwrap();
         arrived
     }
 }

@@ -2,11 +2,10 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags};
-use rustix::io::Errno;
 
 use super::SpoolError;
 
@@ -158,25 +157,31 @@ impl Folder {
         Ok(to)
     }
 
-    /// Waits for a lock, or tries it.
+    /// Waits for a lock, or tries it. Its file may be removed by who holds it, which then locks nothing any more.
     pub fn lock(&self, name: &str, how: FlockOperation) -> Result<File, SpoolError> {
         let path = self.0.join(name);
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path);
-        let file = opened.map_err(SpoolError::io("open the lock", &path))?;
         loop {
-            match rustix::fs::flock(&file, how) {
-                Ok(()) => return Ok(file),
-                Err(Errno::INTR) => {}
-                Err(err) => return Err(SpoolError::io("lock", &path)(err.into())),
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(MODE)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+                .open(&path);
+            let file = opened.map_err(SpoolError::io("open the lock", &path))?;
+            let locked = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, how));
+            locked.map_err(|err| SpoolError::io("lock", &path)(err.into()))?;
+            let found = file.metadata().map_err(SpoolError::io("look at", &path))?;
+            if found.nlink() > 0 {
+                return Ok(file);
             }
         }
+    }
+
+    /// Removes the file of a lock that the caller holds.
+    pub fn remove_lock(&self, name: &str) -> Result<(), SpoolError> {
+        remove(&self.0.join(name))
     }
 
     /// `None` while somebody else holds the lock.

@@ -1,106 +1,47 @@
-//! The thread that delivers pushes.
-
-use std::io;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+//! Delivering pushes.
 
 use backstop_heartbeat::{Monitor, Push};
 use backstop_outgoing::http_client::refusal;
-use backstop_outgoing::{Delivery, HttpClient, Route};
-use jiff::Timestamp;
+use backstop_outgoing::spool::{Look, Pass};
+use backstop_outgoing::{Carrier, Delivery, HttpClient, Route, Spool, SpoolError};
 
 use super::{Heartbeats, settings};
-use crate::config::ConfigStore;
 use crate::config::remote::node_proxy;
+use crate::config::{ConfigStore, EditError};
 
-/// How long the thread sleeps when nothing is due.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
-/// How long to wait after the spool or the configuration could not be used.
-const AFTER_TROUBLE: Duration = Duration::from_secs(30);
+impl Carrier for Heartbeats {
+    type Item = Push;
 
-/// The running thread. Dropping it lets the push under way end and does not wait for it.
-#[derive(Debug)]
-pub struct Deliverer(Arc<Heartbeats>);
-
-impl Drop for Deliverer {
-    fn drop(&mut self) {
-        self.0.signal.lock().is_over = true;
-        self.0.changed.notify_all();
+    fn spool(&self) -> &Spool {
+        &self.spool
     }
-}
 
-impl Deliverer {
-    /// Starts the thread, which delivers what an earlier process has left, too.
-    ///
-    /// # Errors
-    /// When there is no thread.
-    pub fn start(heartbeats: &Arc<Heartbeats>) -> io::Result<Self> {
-        let own = Arc::clone(heartbeats);
-        std::thread::Builder::new()
-            .name("heartbeats".to_owned())
-            .spawn(move || own.deliver_until_over())?;
-        Ok(Self(Arc::clone(heartbeats)))
-    }
-}
-
-impl Heartbeats {
-    fn deliver_until_over(&self) {
-        loop {
-            {
-                let mut signal = self.signal.lock();
-                if signal.is_over {
-                    return;
-                }
-                signal.is_changed = false;
-            }
-            let sleep = self.deliver_due();
-            let until = Instant::now() + sleep;
-            let mut signal = self.signal.lock();
-            while !signal.is_changed && !signal.is_over {
-                if self.changed.wait_until(&mut signal, until).timed_out() {
-                    break;
-                }
+    fn deliver(&self, name: &str, push: &Push) -> Delivery {
+        let sent = match settings::get(&self.config, name) {
+            Ok(monitor) if monitor.disable => return Delivery::Withdrawn,
+            // Nobody watches any more.
+            Err(EditError::NotFound(_)) => return Delivery::Withdrawn,
+            Ok(monitor) => send(&self.config, &monitor, push),
+            Err(err) => Err(err.to_string()),
+        };
+        match sent {
+            Ok(()) => Delivery::Delivered,
+            Err(reason) => {
+                tracing::warn!(monitor = name, reason, "a heartbeat did not arrive");
+                Delivery::Failed(reason)
             }
         }
     }
 
-    /// Delivers what is due, and says how long there is nothing to do.
-    fn deliver_due(&self) -> Duration {
-        let monitors = match settings::monitors(&self.config) {
-            Ok(monitors) => monitors,
-            Err(err) => {
-                tracing::error!(%err, "no heartbeat can be delivered");
-                return AFTER_TROUBLE;
-            }
-        };
-        let now = Timestamp::now().as_second();
-        let pass = self.spool.deliver(now, |name, push: &Push| {
-            if self.signal.lock().is_over {
-                return Delivery::Later;
-            }
-            let Some(monitor) = monitors.get(name).filter(|monitor| !monitor.disable) else {
-                // Nobody watches any more.
-                return Delivery::Withdrawn;
-            };
-            match send(&self.config, monitor, push) {
-                Ok(()) => Delivery::Delivered,
-                Err(reason) => {
-                    tracing::warn!(monitor = name, reason, "a heartbeat did not arrive");
-                    Delivery::Failed(reason)
-                }
-            }
-        });
-        match pass {
-            Ok(pass) => {
-                let next = pass.next.map(|next| u64::try_from(next - now).unwrap_or(0));
-                let next =
-                    next.map_or(LONGEST_SLEEP, |seconds| Duration::from_secs(seconds.max(1)));
-                next.min(LONGEST_SLEEP)
-            }
-            Err(err) => {
-                tracing::error!(%err, "unable to deliver heartbeats");
-                AFTER_TROUBLE
-            }
+    fn looked(&self, found: &Result<Look, SpoolError>) {
+        if let Err(err) = found {
+            tracing::error!(%err, "no heartbeat can be delivered");
+        }
+    }
+
+    fn delivered(&self, name: &str, outcome: &Result<Pass, SpoolError>) {
+        if let Err(err) = outcome {
+            tracing::error!(%err, monitor = name, "unable to deliver heartbeats");
         }
     }
 }

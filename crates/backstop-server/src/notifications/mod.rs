@@ -1,4 +1,5 @@
-//! Telling people what happened: accepts events, decides by the configuration who is told, and delivers on a thread of its own.
+//! Telling people what happened: accepts events, decides by the configuration who is told, and delivers to each target on a thread of
+//! its own.
 //!
 //! The rules are those of `backstop_notify`; this knows where the configuration and the state are, and what the host is called. An event
 //! never fails whoever reports it, and never waits for a target.
@@ -9,20 +10,16 @@ pub mod events;
 mod job_runs;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::Builder;
-use std::time::Duration;
 
 use backstop_notify::target::{Mail, TargetKind};
 use backstop_notify::{
     Dispatch, DispatchError, Notification, SendError, Settings, SettingsError, Surroundings,
     Target, Templates,
 };
-use backstop_outgoing::{Delivery, Route, Undelivered};
+use backstop_outgoing::spool::{Look, Pass};
+use backstop_outgoing::{Carrier, Delivery, Route, Spool, SpoolError, Undelivered};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
@@ -37,15 +34,8 @@ use crate::roots::Roots;
 pub use events::Host;
 pub use job_runs::JobRun;
 
-/// How long nothing is looked at when nothing happens: somebody else may have left a notification.
-const IDLE: i64 = 60;
 /// What the lane of mail to a user begins with, which no target's name does.
 const USER_LANE: &str = "user:";
-
-enum Signal {
-    Wake,
-    Stop,
-}
 
 /// Accepts notifications and delivers them.
 #[derive(Debug)]
@@ -54,9 +44,8 @@ pub struct Notifier {
     host: Host,
     config: Arc<ConfigStore>,
     roots: Roots,
-    signal: Mutex<Option<Sender<Signal>>>,
-    /// What was wrong in the last pass, so that it is said once.
-    said: Mutex<String>,
+    /// What was wrong last, by what it was about, so that it is said once.
+    said: Mutex<BTreeMap<String, String>>,
 }
 
 impl Notifier {
@@ -74,8 +63,7 @@ impl Notifier {
             host: Host::of(node),
             config,
             roots: roots.clone(),
-            signal: Mutex::new(None),
-            said: Mutex::new(String::new()),
+            said: Mutex::default(),
         })
     }
 
@@ -95,14 +83,7 @@ impl Notifier {
                 tracing::error!(%err, template, "a notification is kept in memory only");
             }
         }
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(signal) = &*self.signal.lock() {
-            // Nobody listens any more when the server ends: the next start delivers.
-            let _ = signal.send(Signal::Wake);
-        }
+        self.dispatch.spool().wake();
     }
 
     /// Sends a test notification to a target at once. Blocking.
@@ -131,27 +112,55 @@ impl Notifier {
     /// # Errors
     /// When the spool cannot be written.
     pub fn retry(&self) -> Result<(), DispatchError> {
-        self.dispatch.retry(Timestamp::now().as_second())?;
-        self.wake();
-        Ok(())
+        self.dispatch.retry(Timestamp::now().as_second())
     }
 
-    /// Says something once, as long as it does not change.
-    fn say(&self, problems: &[String]) {
+    /// Says what is wrong with something once, as long as it does not change.
+    fn say(&self, about: &str, problems: &[String]) {
         let text = problems.join("\n");
         let mut said = self.said.lock();
-        if *said != text {
-            for problem in problems {
-                tracing::error!("{problem}");
-            }
-            *said = text;
+        if said.get(about).map_or("", String::as_str) == text {
+            return;
         }
+        for problem in problems {
+            tracing::error!("{problem}");
+        }
+        match text.is_empty() {
+            true => said.remove(about),
+            false => said.insert(about.to_owned(), text),
+        };
     }
 
-    /// Sorts what was accepted and delivers what is due; says in how many seconds to look again.
-    fn pass(&self) -> i64 {
-        let now = Timestamp::now().as_second();
+    fn target(&self, lane: &str) -> Result<Target, SettingsError> {
+        if let Some(user) = lane.strip_prefix(USER_LANE) {
+            let mail = Mail {
+                to_users: vec![user.to_owned()],
+                ..Mail::default()
+            };
+            return Ok(Target {
+                name: lane.to_owned(),
+                disabled: false,
+                kind: TargetKind::Sendmail(mail),
+            });
+        }
+        let settings: Settings = settings(&self.config)
+            .map_err(|err| SettingsError::Refused(chain(&err)))?
+            .data;
+        settings.target(lane)
+    }
+}
+
+impl Carrier for Notifier {
+    type Item = Notification;
+
+    fn spool(&self) -> &Spool {
+        self.dispatch.spool()
+    }
+
+    /// Sorts what was accepted.
+    fn fill(&self, now: i64) -> Vec<(String, Notification)> {
         let mut problems = Vec::new();
+        let mut unkept = Vec::new();
         match matchers(&self.config) {
             Ok(settings) => {
                 let (matchers, broken) = settings.matchers();
@@ -165,10 +174,7 @@ impl Notifier {
                         for problem in &sorted.problems {
                             tracing::error!("{problem}");
                         }
-                        for (target, notification) in &sorted.unkept {
-                            let outcome = self.deliver(target, notification);
-                            tracing::warn!(way = target, ?outcome, "told without keeping it");
-                        }
+                        unkept = sorted.unkept;
                     }
                     Err(err) => problems.push(chain(&err)),
                 }
@@ -178,25 +184,8 @@ impl Notifier {
                 problems.push(format!("notifications wait: {}", chain(&err)));
             }
         }
-        let pass = self
-            .dispatch
-            .deliver(now, |lane, notification| self.deliver(lane, notification));
-        let next = match pass {
-            Ok(pass) => {
-                problems.extend(
-                    pass.failed
-                        .iter()
-                        .map(|reason| format!("a notification did not arrive at {reason}")),
-                );
-                pass.next.map_or(IDLE, |next| next.saturating_sub(now))
-            }
-            Err(err) => {
-                problems.push(chain(&err));
-                IDLE
-            }
-        };
-        self.say(&problems);
-        next.clamp(1, IDLE)
+        self.say("who is told", &problems);
+        unkept
     }
 
     fn deliver(&self, lane: &str, notification: &Notification) -> Delivery {
@@ -233,22 +222,22 @@ impl Notifier {
         }
     }
 
-    fn target(&self, lane: &str) -> Result<Target, SettingsError> {
-        if let Some(user) = lane.strip_prefix(USER_LANE) {
-            let mail = Mail {
-                to_users: vec![user.to_owned()],
-                ..Mail::default()
-            };
-            return Ok(Target {
-                name: lane.to_owned(),
-                disabled: false,
-                kind: TargetKind::Sendmail(mail),
-            });
-        }
-        let settings: Settings = settings(&self.config)
-            .map_err(|err| SettingsError::Refused(chain(&err)))?
-            .data;
-        settings.target(lane)
+    fn looked(&self, found: &Result<Look, SpoolError>) {
+        let problem = found.as_ref().err().map(|err| chain(err));
+        self.say("the spool", problem.as_slice());
+    }
+
+    fn delivered(&self, lane: &str, outcome: &Result<Pass, SpoolError>) {
+        let problems = match outcome {
+            Ok(pass) => {
+                let failed = pass.failed.iter();
+                failed
+                    .map(|reason| format!("a notification did not arrive at {reason}"))
+                    .collect()
+            }
+            Err(err) => vec![chain(err)],
+        };
+        self.say(&format!("target {lane}"), &problems);
     }
 }
 
@@ -302,50 +291,4 @@ fn surroundings(host: &Host, config: &ConfigStore, roots: &Roots) -> Result<Surr
         sendmail,
         templates: Templates::with_overrides(templates),
     })
-}
-
-/// The thread that delivers. Dropping it ends it soon, without waiting.
-#[derive(Debug)]
-pub struct Courier {
-    stop: Sender<Signal>,
-}
-
-impl Courier {
-    /// Starts to deliver.
-    ///
-    /// # Errors
-    /// When the system refuses a thread.
-    pub fn start(notifier: Arc<Notifier>) -> io::Result<Self> {
-        let (stop, signals) = mpsc::channel();
-        *notifier.signal.lock() = Some(stop.clone());
-        let run = move || {
-            loop {
-                let pass = catch_unwind(AssertUnwindSafe(|| notifier.pass()));
-                let wait = pass.unwrap_or_else(|_| {
-                    tracing::error!("a look for notifications is lost to a fault of the program");
-                    IDLE
-                });
-                let wait = Duration::from_secs(u64::try_from(wait).unwrap_or(1));
-                match signals.recv_timeout(wait) {
-                    Ok(Signal::Wake) | Err(RecvTimeoutError::Timeout) => {}
-                    Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                }
-                // Several signals need one look.
-                for signal in signals.try_iter() {
-                    if matches!(signal, Signal::Stop) {
-                        return;
-                    }
-                }
-            }
-        };
-        Builder::new().name("notifications".to_owned()).spawn(run)?;
-        Ok(Self { stop })
-    }
-}
-
-impl Drop for Courier {
-    fn drop(&mut self) {
-        // Nobody receives this when it has ended already.
-        let _ = self.stop.send(Signal::Stop);
-    }
 }

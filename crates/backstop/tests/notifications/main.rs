@@ -138,6 +138,28 @@ fn what_did_not_arrive_arrives_after_a_power_cut() {
 }
 
 #[test]
+fn a_target_that_never_answers_holds_up_no_other() {
+    let world = World::new(&["--match-field", "exact:type=gc"]);
+    let (hanging, hold) = PushReceiver::start_hanging().unwrap();
+    let url = hanging.url("/hook");
+    let hook = ["notification", "endpoint", "webhook", "create", "a-hanging"];
+    world.manager(&[&hook[..], &["--method", "post", "--url", &url]].concat());
+    // It is told first.
+    let matcher = ["notification", "matcher", "update", "match"];
+    let targets = ["--target", "a-hanging", "--target", "hook"];
+    world.manager(&[&matcher[..], &targets].concat());
+    for count in [1, 2] {
+        world.collect_garbage();
+        let arrived = world.receiver.wait_for(count);
+        assert_eq!(body(&arrived[count - 1])["fields"]["type"], "gc");
+        assert!(hanging.received().is_empty(), "it has answered nobody");
+    }
+    drop(hold);
+    let _ = hanging.wait_for(2);
+    world.wait_until_all_has_arrived();
+}
+
+#[test]
 fn a_damaged_snapshot_is_told_once_and_its_recovery_once() {
     let mut world = World::new(&["--match-severity", "error"]);
     let source = world.dir.path().join("source");

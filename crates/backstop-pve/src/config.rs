@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use backstop_heartbeat::{Receiver, check_url, shown_server};
 use backstop_outgoing::proxy::ProxyAddress;
+use backstop_outgoing::tls::{Trust, TrustError, client_config};
 use backstop_outgoing::{HttpClient, Route};
 
 /// How long the hook takes at most, unless the configuration says otherwise.
@@ -53,6 +54,14 @@ pub enum ConfigError {
         line: usize,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Whom to trust makes no sense.
+    #[error("{path:?}: {reason}")]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: TrustError,
     },
     /// Nobody is to be told.
     #[error("{0:?} names no url for this job")]
@@ -111,14 +120,34 @@ pub fn check(path: &Path) -> Result<(), ConfigError> {
     });
     let mut is_told = false;
     for section in sections {
-        parse(&text, path, Some(section))?;
+        check_trust(&parse(&text, path, Some(section))?, path)?;
         is_told = true;
     }
     match parse(&text, path, None) {
         // Jobs to other storages tell nobody, as somebody wants it.
         Err(ConfigError::NoUrl(_)) if is_told => Ok(()),
-        result => result.map(|_| ()),
+        result => check_trust(&result?, path),
     }
+}
+
+/// Whether it is known whom to trust.
+fn check_trust(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
+    let client = &settings.client;
+    let trust = match &client.authorities {
+        _ if !client.verify => Trust::Anybody,
+        Some(authorities) => Trust::Path(authorities),
+        None => Trust::System,
+    };
+    // The host of the URL is checked where the URL is.
+    let name = client.server_name.as_deref().unwrap_or("localhost");
+    if client.authorities.is_none() && client.server_name.is_none() {
+        return Ok(());
+    }
+    let prepared = client_config(name, trust).map(|_| ());
+    prepared.map_err(|reason| ConfigError::Trust {
+        path: path.to_owned(),
+        reason,
+    })
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {
@@ -325,7 +354,8 @@ proxy: http://u:geheim@proxy:3128
                 .unwrap();
             check(&path)
         };
-        checked(TEXT).unwrap();
+        let text = TEXT.replace("ca-file: /etc/ssl/own.pem\n", "");
+        checked(&text).unwrap();
         checked("[a]\nurl: https://x/1\n").unwrap();
         for text in [
             "",
@@ -339,5 +369,16 @@ proxy: http://u:geheim@proxy:3128
         }
         let bad = checked("url: https://x/1\n[a]\ntimeout: never\n");
         assert!(matches!(bad, Err(ConfigError::Line { line: 3, .. })));
+        // A file of authorities that is not there, and a name that is none.
+        for line in ["ca-file: /does/not/exist", "tls-server-name: a b"] {
+            let untrusted = checked(&format!("url: https://x/1\n{line}\n"));
+            assert!(
+                matches!(untrusted, Err(ConfigError::Trust { .. })),
+                "{line}"
+            );
+            // Nobody asks where nothing is verified.
+            let anybody = checked(&format!("url: https://x/1\nverify-tls: no\n{line}\n"));
+            assert_eq!(anybody.is_ok(), line.starts_with("ca"), "{line}");
+        }
     }
 }

@@ -179,6 +179,12 @@ impl Ledger {
         taken.map(|_| ()).ok_or(LedgerError::NotAcknowledged)
     }
 
+    /// Whether trouble with this that comes now, or goes on, calls for nobody: it is acknowledged, or expected in a maintenance window.
+    pub fn is_quiet(&self, code: Code, object: &str, windows: &[Window], moment: &Moment) -> bool {
+        let entry = self.entries.get(&(code, object.to_owned()));
+        entry.is_some_and(|entry| entry.is_quiet(windows, moment))
+    }
+
     /// The last changes, oldest first.
     pub fn history(&self) -> impl DoubleEndedIterator<Item = &Change> {
         self.history.iter()

@@ -18,6 +18,8 @@ pub struct Message {
     pub code: Code,
     /// On what; for several, what they have in common.
     pub object: String,
+    /// Each object that it tells of, when they are several.
+    pub objects: Vec<String>,
     /// How bad it is now.
     pub state: State,
     /// One line.
@@ -49,11 +51,12 @@ pub fn messages(changes: &[Change]) -> Vec<Message> {
     messages
 }
 
-fn word(change: &Change) -> String {
+/// One line about `what`.
+fn title(change: &Change, what: &str) -> String {
     match (change.to.is_bad(), change.reason) {
-        (true, _) => change.to.as_str().to_uppercase(),
-        (false, Reason::Gone) => "gone".to_owned(),
-        (false, _) => "recovered".to_owned(),
+        (true, _) => format!("{}: {what}", change.to.as_str().to_uppercase()),
+        (false, Reason::Gone) => format!("{what} is gone"),
+        (false, _) => format!("{what} is well again"),
     }
 }
 
@@ -70,8 +73,9 @@ fn one(change: &Change) -> Message {
     Message {
         code: change.code,
         object: change.object.clone(),
+        objects: Vec::new(),
         state: change.to,
-        title: format!("{}: {} on {}", word(change), change.code, change.object),
+        title: title(change, &format!("{} on {}", change.code, change.object)),
         text,
     }
 }
@@ -98,8 +102,9 @@ fn several(first: &Change, datastore: Option<&str>, changes: &[&Change]) -> Mess
     Message {
         code: first.code,
         object,
+        objects: changes.iter().map(|change| change.object.clone()).collect(),
         state: first.to,
-        title: format!("{}: {} on {count} objects{place}", word(first), first.code),
+        title: title(first, &format!("{} on {count} objects{place}", first.code)),
         text: text.trim_end().to_owned(),
     }
 }
@@ -140,7 +145,7 @@ mod tests {
             [
                 "CRITICAL: backup-stale on group/store1/vm/2",
                 "WARNING: backup-stale on group/store1/vm/4",
-                "recovered: backup-stale on group/store1/vm/1",
+                "backup-stale on group/store1/vm/1 is well again",
             ]
         );
         assert_eq!(told[0].text, "vm/2 is old\nWhat to do: look");
@@ -154,6 +159,7 @@ mod tests {
             .collect();
         let told = messages(&many);
         assert_eq!(told.len(), 1);
+        assert_eq!(told[0].objects.len(), 50);
         assert_eq!(
             told[0].title,
             "CRITICAL: backup-stale on 50 objects of datastore store1"

@@ -1,6 +1,7 @@
 //! What has been told already: folds repeats of one failure, and finds the success that ends it.
 //!
-//! A topic is what a notification is about: all of its fields but the host. The first failure of a topic is told at once; the same
+//! A topic is what a notification is about: all of its fields but the host; one that tells of many things of a kind at once has a topic for
+//! each. The first failure of a topic is told at once; the same
 //! failure again is folded, for each target, until [`REMIND`] has passed, and then told with how often it happened. A failure for
 //! another reason is told at once, up to [`MOST_REASONS`]. The success that follows goes to everybody who was told of the failure, whatever
 //! the matchers say of successes, once, and says that it ends a failure.
@@ -8,7 +9,10 @@
 //! Pure: whoever asks keeps the state, and the time is that of the notification.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -17,8 +21,8 @@ use crate::notification::{Notification, Severity};
 
 /// How long the same failure is not told again to the same target, in seconds: a job that runs each day is told of each day.
 pub const REMIND: i64 = 20 * 3600;
-/// How many reasons of one topic are told to a target within that time.
-pub const MOST_REASONS: usize = 4;
+/// How many reasons of one topic are told to a target within that time; the last one says that further ones are not.
+pub const MOST_REASONS: usize = 5;
 /// A failure that nobody has heard of for so long, in seconds, is forgotten: the job is gone.
 const FORGET: i64 = 60 * 24 * 3600;
 /// Most topics that are remembered.
@@ -34,6 +38,12 @@ pub const RECOVERED: &str = "recovered";
 pub const RECOVERED_FROM: &str = "recovered-from";
 /// The field of a failure that was folded: how often it happened.
 pub const REPEATED: &str = "repeated";
+/// What templates are told of a failure after which those for other reasons are not told one by one: `true`.
+pub const MORE_REASONS: &str = "more-reasons";
+/// What templates are told of a verification: the snapshots that failed.
+const FAILED: &str = "failed-snapshot-list";
+/// What templates are told of many things of a kind: the field `subject` of each, as a list of texts.
+pub const SUBJECTS: &str = "subjects";
 /// What templates are told of a repeat or recovery: when the failure began.
 pub const SINCE: &str = "failing-since";
 /// What templates are told of a repeat or recovery: how often it failed.
@@ -81,16 +91,41 @@ pub fn topic(notification: &Notification) -> Option<String> {
     Some(fields.join("\n"))
 }
 
-/// Why it failed, without what differs from time to time: numbers.
+/// The topics of a notification that tells of many things; the only one of any other.
+fn topics(notification: &Notification) -> Vec<String> {
+    let subjects = notification.data().and_then(|data| data.get(SUBJECTS));
+    let subjects = subjects.and_then(Value::as_array);
+    let Some(subjects) = subjects.filter(|subjects| !subjects.is_empty()) else {
+        return topic(notification).into_iter().collect();
+    };
+    let mut one = notification.clone();
+    let mut of_subject = |subject: &str| {
+        let subject = subject.to_owned();
+        one.fields.insert("subject".to_owned(), subject);
+        topic(&one)
+    };
+    let subjects = subjects.iter().filter_map(Value::as_str);
+    subjects.filter_map(&mut of_subject).collect()
+}
+
+/// What differs from one failure to the next of the same kind: ids of tasks, times, digests, and numbers that are no part of a name.
+static PASSING: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern = r"(?x)
+        UPID:\S+
+        | \b[0-9a-f]{16,}\b
+        | (?P<before> ^ | [^\w-] ) \d{4}-\d\d-\d\d [T\ ] \d\d:\d\d (?: :\d\d )? (?: \.\d+ )? Z?
+        | (?P<ahead> ^ | [^\w/-] ) \d+ (?: [.:]\d+ )* [a-zA-Z]{0,3} \b
+    ";
+    Regex::new(pattern).ok()
+});
+
+/// Why it failed, without what differs from time to time.
 fn reason(notification: &Notification) -> String {
     let data = notification.data();
-    let text = |key: &str| {
-        let value = data.and_then(|data| data.get(key));
-        match value {
-            Some(Value::String(text)) => text.clone(),
-            None | Some(Value::Null) => String::new(),
-            Some(other) => other.to_string(),
-        }
+    let text = |key: &str| match data.and_then(|data| data.get(key)) {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
     };
     let text = [
         notification.template().to_owned(),
@@ -98,19 +133,24 @@ fn reason(notification: &Notification) -> String {
         text("text"),
     ]
     .join(" ");
-    let mut reason = String::new();
-    let mut digits = false;
-    for c in text.chars() {
-        // hexadecimal digits are parts of task ids and digests
-        let is_digit = c.is_ascii_digit() || (digits && c.is_ascii_hexdigit());
-        if !is_digit {
-            reason.push(c);
-        } else if !digits {
-            reason.push('#');
-        }
-        digits = is_digit;
+    let masked = match &*PASSING {
+        Some(passing) => passing
+            .replace_all(&text, "${before}${ahead}#")
+            .into_owned(),
+        None => text,
+    };
+    let mut reason: String = masked.chars().take(REASON).collect();
+    // Of a list each item counts, as it is; it is compared by a hash.
+    let list = data.and_then(|data| data.get(FAILED));
+    if let Some(list) = list.and_then(Value::as_array) {
+        let mut items: Vec<String> = list.iter().map(ToString::to_string).collect();
+        items.sort_unstable();
+        // Another build of this program may hash otherwise, and tells once more then.
+        let mut hasher = DefaultHasher::new();
+        items.hash(&mut hasher);
+        reason.push_str(&format!(" {:016x}", hasher.finish()));
     }
-    reason.chars().take(REASON).collect()
+    reason
 }
 
 /// Who gets a notification, in which form.
@@ -141,18 +181,19 @@ impl Repeats {
                 .collect(),
             folded: Vec::new(),
         };
-        let Some(topic) = topic(notification) else {
+        let topics = topics(notification);
+        if topics.is_empty() {
             return to_all(targets, notification);
-        };
-        if notification.severity.is_failure() {
-            self.forget(notification.time);
-            return self.failure(topic, notification, targets);
         }
-        let ended = match notification.severity {
-            Severity::Unknown => None,
-            _ => self.topics.remove(&topic),
-        };
-        let Some(ended) = ended.filter(|ended| !ended.told.is_empty()) else {
+        if notification.severity.is_failure() {
+            return self.failure(topics, notification, targets);
+        }
+        if notification.severity == Severity::Unknown {
+            return to_all(targets, notification);
+        }
+        let ended = topics.iter().filter_map(|topic| self.topics.remove(topic));
+        let ended: Vec<Failing> = ended.filter(|ended| !ended.told.is_empty()).collect();
+        let Some(worst) = ended.iter().map(|ended| ended.severity).max() else {
             return to_all(targets, notification);
         };
         let mut recovery = notification.clone();
@@ -160,49 +201,68 @@ impl Repeats {
             recovery.fields.insert(name.to_owned(), value.to_owned());
         };
         set(RECOVERED, "true");
-        set(RECOVERED_FROM, ended.severity.as_str());
-        recovery.show(SINCE, ended.since.into());
-        recovery.show(FAILURES, ended.count.into());
+        set(RECOVERED_FROM, worst.as_str());
+        recovery.show(SINCE, ended.iter().map(|ended| ended.since).min().into());
+        let count = ended.iter().map(|ended| ended.count).max();
+        recovery.show(FAILURES, count.into());
         let mut all = targets.clone();
-        all.extend(ended.told.into_keys());
+        all.extend(ended.into_iter().flat_map(|ended| ended.told.into_keys()));
         to_all(&all, &recovery)
     }
 
     fn failure(
         &mut self,
-        topic: String,
+        topics: Vec<String>,
         notification: &Notification,
         targets: &BTreeSet<String>,
     ) -> Plan {
         let now = notification.time;
-        let failing = self.topics.entry(topic).or_insert_with(|| Failing {
-            since: now,
-            last: now,
-            count: 0,
-            severity: notification.severity,
-            told: BTreeMap::new(),
-        });
-        failing.last = now;
-        failing.count = failing.count.saturating_add(1);
-        let is_worse = notification.severity > failing.severity;
-        failing.severity = failing.severity.max(notification.severity);
         let reason = reason(notification);
+        // What each target is told, of all topics that it is to hear of: since when it fails, how often it did at most, and whether it
+        // hears of no further reasons.
+        let mut wanted: BTreeMap<&String, (i64, u64, bool)> = BTreeMap::new();
+        for topic in topics {
+            self.forget(now);
+            let failing = self.topics.entry(topic).or_insert_with(|| Failing {
+                since: now,
+                last: now,
+                count: 0,
+                severity: notification.severity,
+                told: BTreeMap::new(),
+            });
+            failing.last = now;
+            failing.count = failing.count.saturating_add(1);
+            let is_worse = notification.severity > failing.severity;
+            failing.severity = failing.severity.max(notification.severity);
+            for target in targets {
+                let told = failing.told.entry(target.clone()).or_default();
+                // A clock that was set back tells again.
+                told.retain(|_, time| (0..REMIND).contains(&now.saturating_sub(*time)));
+                if !is_worse && (told.contains_key(&reason) || told.len() >= MOST_REASONS) {
+                    continue;
+                }
+                told.insert(reason.clone(), now);
+                let (since, count, is_last) = wanted.entry(target).or_insert((now, 0, false));
+                *since = failing.since.min(*since);
+                *count = failing.count.max(*count);
+                *is_last |= told.len() == MOST_REASONS;
+            }
+        }
         let mut plan = Plan::default();
         for target in targets {
-            let told = failing.told.entry(target.clone()).or_default();
-            // A clock that was set back tells again.
-            told.retain(|_, time| (0..REMIND).contains(&now.saturating_sub(*time)));
-            if !is_worse && (told.contains_key(&reason) || told.len() >= MOST_REASONS) {
+            let Some((since, count, is_last)) = wanted.get(target) else {
                 plan.folded.push(target.clone());
                 continue;
-            }
-            told.insert(reason.clone(), now);
+            };
             let mut telling = notification.clone();
-            if failing.count > 1 {
-                let count = failing.count.to_string();
-                telling.fields.insert(REPEATED.to_owned(), count);
-                telling.show(SINCE, failing.since.into());
-                telling.show(FAILURES, failing.count.into());
+            if *count > 1 {
+                let fields = &mut telling.fields;
+                fields.insert(REPEATED.to_owned(), count.to_string());
+                telling.show(SINCE, (*since).into());
+                telling.show(FAILURES, (*count).into());
+            }
+            if *is_last {
+                telling.show(MORE_REASONS, true.into());
             }
             plan.sends.push((target.clone(), telling));
         }
@@ -287,16 +347,45 @@ mod tests {
     #[test]
     fn another_reason_is_told_at_once_but_not_without_end() {
         let mut repeats = Repeats::default();
-        let mut count = 0;
+        let mut sent = Vec::new();
         for (time, error) in (0..).zip([
             "a", "b", "a", "b", "c", "c", "d", "e", "f", "g", "a", "h", "i",
         ]) {
-            count += repeats
-                .plan(&run(time, Some(error)), &to(&["t"]))
-                .sends
-                .len();
+            let plan = repeats.plan(&run(time, Some(error)), &to(&["t"]));
+            sent.extend(plan.sends.into_iter().map(|(_, sent)| sent));
         }
-        assert_eq!(count, MOST_REASONS);
+        let is_last = |sent: &Notification| sent.data().unwrap().get(MORE_REASONS).is_some();
+        let last: Vec<_> = sent.iter().map(is_last).collect();
+        assert_eq!(last, [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn what_differs_by_a_name_is_another_reason_and_what_differs_by_a_time_is_not() {
+        let same =
+            |one: &str, other: &str| reason(&run(1, Some(one))) == reason(&run(2, Some(other)));
+        assert!(same(
+            "UPID:h:01:02: failed at 2026-11-28T02:00:00Z after 12 seconds, 3.5 MiB from 10.0.0.1:5000",
+            "UPID:h:03:04: failed at 2026-11-29T02:00:07Z after 7 seconds, 12 MiB from 10.0.0.1:6001"
+        ));
+        assert!(same(
+            "chunk 0123456789abcdef0123456789abcdef is bad",
+            "chunk ffffffffffffffffffffffffffffffff is bad"
+        ));
+        assert!(!same("group vm/100: no", "group vm/101: no"));
+        assert!(!same("datastore 'store1'", "datastore 'store2'"));
+        assert!(!same("host-1", "host-2"));
+        let verified = |list: &[&str]| {
+            let data = json!({ "error": "verification failed", FAILED: list });
+            reason(&Notification::new(
+                1,
+                Severity::Error,
+                "verify-err",
+                data,
+                [],
+            ))
+        };
+        assert_eq!(verified(&["a", "b"]), verified(&["b", "a"]));
+        assert_ne!(verified(&["a", "b"]), verified(&["a", "b", "c"]));
     }
 
     #[test]
@@ -317,6 +406,55 @@ mod tests {
         assert_eq!(
             told(&repeats.plan(&run(5, Some("no")), &to(&["errors-only"]))),
             ["errors-only"]
+        );
+    }
+
+    fn health(time: i64, severity: Severity, subject: &str, subjects: &[&str]) -> Notification {
+        let fields = [
+            ("type", "health".to_owned()),
+            ("check", "backup-stale".to_owned()),
+            ("subject", subject.to_owned()),
+        ];
+        let data = json!({ "text": "old", SUBJECTS: subjects });
+        Notification::new(time, severity, "health-err", data, fields)
+    }
+
+    #[test]
+    fn what_is_told_of_many_at_once_ends_for_each_of_them_and_hides_no_new_failure() {
+        let (bad, good) = (Severity::Error, Severity::Info);
+        let mut repeats = Repeats::default();
+        let many = ["a", "b", "c", "d", "e"];
+        let all = to(&["t"]);
+        assert_eq!(
+            told(&repeats.plan(&health(1, bad, "store", &many), &all)),
+            ["t"]
+        );
+        // some of them are well again, one alone and two together; whoever was told hears of it, whatever matchers say
+        let nobody = to(&[]);
+        assert_eq!(
+            told(&repeats.plan(&health(2, good, "a", &[]), &nobody)),
+            ["t"]
+        );
+        let plan = repeats.plan(&health(3, good, "store", &["b", "c"]), &nobody);
+        assert_eq!(told(&plan), ["t"]);
+        assert_eq!(plan.sends[0].1.field(RECOVERED), Some("true"));
+        // and again they are no news
+        assert!(
+            repeats
+                .plan(&health(4, good, "store", &["a", "b", "c"]), &nobody)
+                .sends
+                .is_empty()
+        );
+        // the same trouble with one that was well, and with one that was not
+        assert_eq!(told(&repeats.plan(&health(5, bad, "b", &[]), &all)), ["t"]);
+        assert_eq!(repeats.plan(&health(6, bad, "e", &[]), &all).folded, ["t"]);
+        let plan = repeats.plan(&health(7, bad, "store", &["d", "e", "c"]), &all);
+        assert_eq!(told(&plan), ["t"]);
+        assert_eq!(
+            repeats
+                .plan(&health(8, bad, "store", &["d", "e"]), &all)
+                .folded,
+            ["t"]
         );
     }
 

@@ -13,7 +13,7 @@ use handlebars::{Handlebars, no_escape};
 use serde_json::Value;
 
 use crate::notification::{Content, Notification};
-use crate::repeats::{RECOVERED, REPEATED, SINCE};
+use crate::repeats::{MORE_REASONS, RECOVERED, REPEATED, SINCE};
 use built_in::BUILT_IN;
 use helpers::Form;
 
@@ -91,6 +91,12 @@ impl Templates {
         if let Some(count) = warnings.and_then(Value::as_u64).filter(|count| *count > 0) {
             let s = if count == 1 { "" } else { "s" };
             rendered.subject = format!("{} with {count} warning{s}", rendered.subject);
+        }
+        if notification
+            .data()
+            .is_some_and(|data| data.get(MORE_REASONS).is_some())
+        {
+            rendered.subject = format!("{}, and for more reasons than are told", rendered.subject);
         }
         if notification.field(RECOVERED).is_some() {
             rendered.subject = format!("Recovered: {}", rendered.subject);

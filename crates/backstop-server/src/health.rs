@@ -15,16 +15,19 @@ mod settings;
 mod visibility;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstop_health::facts::{CertificateFacts, GroupFacts};
-use backstop_health::{Change, Check, Code, LedgerError};
+use backstop_health::{Change, Check, Code, LedgerError, Moment};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use parking_lot::{Condvar, Mutex};
 
+use crate::config::ConfigStore;
+use crate::jobs::JobId;
 use crate::roots::Roots;
 
 pub(crate) use visibility::Eyes;
@@ -79,6 +82,8 @@ pub struct Health {
     moved: Condvar,
     listings: Listings,
     remotes: Remotes,
+    /// The jobs of whose failure a notification of their run has told.
+    told_runs: Mutex<HashSet<String>>,
     started: i64,
 }
 
@@ -98,6 +103,7 @@ impl Health {
             moved: Condvar::new(),
             listings: Mutex::new(HashMap::new()),
             remotes: Mutex::new(HashMap::new()),
+            told_runs: Mutex::default(),
             started: Timestamp::now().as_second(),
         }
     }
@@ -146,6 +152,25 @@ impl Health {
     /// The last changes, oldest first.
     pub fn history(&self) -> Vec<Change> {
         self.memory.lock().ledger().history().cloned().collect()
+    }
+
+    /// Whether the failure of a job calls for nobody now: it is acknowledged, or expected in a maintenance window.
+    pub(crate) fn is_quiet(&self, job: &JobId, config: &ConfigStore) -> bool {
+        let windows = load_settings(config).map(|settings| settings.windows);
+        let moment = Moment::new(Timestamp::now().as_second(), TimeZone::system());
+        let memory = self.memory.lock();
+        let object = jobs::object(job);
+        memory.ledger().is_quiet(
+            Code::JobFailed,
+            &object,
+            &windows.unwrap_or_default(),
+            &moment,
+        )
+    }
+
+    /// Notes that the failure of a job is told by a notification of its run, or that nobody wants to hear of it.
+    pub(crate) fn run_was_told(&self, job: &JobId) {
+        self.told_runs.lock().insert(jobs::object(job));
     }
 
     /// Notes that somebody knows of something. Blocks for a small file.

@@ -18,13 +18,15 @@ use std::fmt;
 
 pub use history::{JobHistory, ShownHistory, SourceView, SyncOutcome};
 pub use mount::start_after_mount;
-pub(crate) use runner::note_outcome;
 pub use runner::{StartError, start, start_realm_sync};
+pub(crate) use runner::{note_outcome, tell_lost_runs};
 pub use runs::JobRuns;
 pub use state::{JobLock, JobResult, JobState, JobStateError, JobStates};
 pub use status::JobStatus;
 pub(crate) use status::{JobLook, look};
 pub use timer::Timer;
+
+use crate::config::SectionFile;
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +55,21 @@ impl JobKind {
         }
     }
 }
+
+/// Where jobs are configured: the file, what each of its sections means, and the key of the schedule, if they have one. In the order in
+/// which jobs that are due at the same time are started.
+pub(crate) const SOURCES: [(SectionFile, JobKind, Option<&str>); 5] = [
+    (
+        SectionFile::Datastore,
+        JobKind::GarbageCollection,
+        Some("gc-schedule"),
+    ),
+    (SectionFile::Prune, JobKind::Prune, Some("schedule")),
+    (SectionFile::Verification, JobKind::Verify, Some("schedule")),
+    (SectionFile::Sync, JobKind::Sync, Some("schedule")),
+    // What syncs a realm is asked for.
+    (SectionFile::Domains, JobKind::RealmSync, None),
+];
 
 /// A job by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

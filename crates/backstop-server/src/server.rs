@@ -648,6 +648,7 @@ fn prepare(
     });
     choose_ciphers(&server);
     notifications::cut_off::tell(&server, &cut_off);
+    jobs::tell_lost_runs(&server);
     cut_off::clear(&server, cut_off);
     Ok(Prepared {
         server,

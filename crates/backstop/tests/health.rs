@@ -369,7 +369,7 @@ fn people_are_told_of_trouble_and_of_its_end_unless_somebody_knows_of_it() {
     world.wait_for("backup-stale", "ok");
     let second = receiver.wait_for(2)[1].text();
     assert!(
-        second.contains("recovered: backup-stale on group/store1/host/h1"),
+        second.contains("backup-stale on group/store1/host/h1 is well again"),
         "{second}"
     );
 }

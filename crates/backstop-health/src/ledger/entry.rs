@@ -78,7 +78,7 @@ impl Entry {
         let (from, to) = (self.finding.state, finding.state);
         let told_since = finding.since.filter(|since| *since <= now);
         // Judged by what was known of it before it became what it is now.
-        let was_quiet = self.is_acknowledged(now) || self.expected_in(windows, moment).is_some();
+        let was_quiet = from.is_bad() && self.is_quiet(windows, moment);
         let evidence = std::mem::take(&mut self.finding.evidence);
         self.finding = finding;
         match (from.is_bad(), to.is_bad()) {
@@ -131,6 +131,16 @@ impl Entry {
         }
         let check = self.check(expected, None);
         observation.checks.push(check);
+    }
+
+    /// Whether trouble with it that comes now, or goes on, calls for nobody.
+    pub(super) fn is_quiet(&self, windows: &[Window], moment: &Moment) -> bool {
+        if self.finding.state.is_bad() {
+            let is_expected = self.expected_in(windows, moment).is_some();
+            return is_expected || self.is_acknowledged(moment.now);
+        }
+        let mut concern = windows.iter().filter(|window| window.covers(&self.finding));
+        concern.any(|window| window.occurrence(moment.now, &moment.zone).is_some())
     }
 
     fn is_acknowledged(&self, now: i64) -> bool {

@@ -1,10 +1,11 @@
 //! What goes out: facts of messages that wait or were given up, and telling people of what has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use backstop_health::facts::{DeliveryFacts, Facts};
-use backstop_health::{Change, Code, Held, State, messages};
+use backstop_health::{Change, Code, Held, Message, Reason, State, messages};
 use backstop_notify::Severity;
+use backstop_notify::repeats::SUBJECTS;
 use backstop_outgoing::Undelivered;
 use backstop_outgoing::spool::Dropped;
 
@@ -48,22 +49,67 @@ pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<Held> 
 
 /// Tells people of changes. Blocks for small files.
 pub(super) fn tell(server: &Server, now: i64, changes: &[Change]) {
-    let own = changes.iter().filter(|change| !has_own_event(change));
-    let own: Vec<Change> = own.cloned().collect();
+    let mut told_runs = server.health().told_runs.lock();
+    let (mut to_all, mut to_told) = (Vec::new(), Vec::new());
+    for change in changes {
+        match whom(change, &mut told_runs) {
+            Whom::Everybody => to_all.push(change.clone()),
+            Whom::WhoeverWasTold => to_told.push(change.clone()),
+            Whom::Nobody => {}
+        }
+    }
+    drop(told_runs);
+    messages(&to_all)
+        .iter()
+        .for_each(|message| send(server, now, message, None));
+    let nobody_else = || Some(String::new());
+    messages(&to_told)
+        .iter()
+        .for_each(|message| send(server, now, message, nobody_else()));
+}
+
+fn send(server: &Server, now: i64, message: &Message, to: Option<String>) {
+    let severity = match message.state {
+        State::Critical => Severity::Error,
+        State::Warning | State::Unknown => Severity::Warning,
+        State::Ok => Severity::Info,
+    };
     let notifier = server.notifier();
-    for message in messages(&own) {
-        let severity = match message.state {
-            State::Critical => Severity::Error,
-            State::Warning | State::Unknown => Severity::Warning,
-            State::Ok => Severity::Info,
-        };
-        notifier.notify(&events::health(
-            notifier.host(),
-            now,
-            (kind(message.code), message.code.as_str(), &message.object),
-            severity,
-            (&message.title, &message.text),
-        ));
+    let mut event = events::health(
+        notifier.host(),
+        now,
+        (kind(message.code), message.code.as_str(), &message.object),
+        severity,
+        (&message.title, &message.text),
+    );
+    if !message.objects.is_empty() {
+        event.show(SUBJECTS, message.objects.clone().into());
+    }
+    event.to = to;
+    notifier.notify(&event);
+}
+
+/// Who hears of a change.
+#[derive(Debug, PartialEq, Eq)]
+enum Whom {
+    Everybody,
+    WhoeverWasTold,
+    Nobody,
+}
+
+/// The failure of a job is told by a notification of its run, and so is the success after it, unless that happened in a window or while
+/// somebody knew of it: what is left of that is told here.
+fn whom(change: &Change, told_runs: &mut HashSet<String>) -> Whom {
+    if change.code != Code::JobFailed {
+        return Whom::Everybody;
+    }
+    match (change.to.is_bad(), change.reason) {
+        (true, Reason::Changed) if told_runs.contains(&change.object) => Whom::Nobody,
+        (true, _) => Whom::Everybody,
+        (false, _) => {
+            told_runs.remove(&change.object);
+            Whom::WhoeverWasTold
+        }
     }
 }
 
@@ -72,15 +118,6 @@ const fn kind(code: Code) -> &'static str {
     match code {
         Code::CertificateExpiring | Code::CertificateChanged => "certificate",
         _ => "health",
-    }
-}
-
-/// Whether an event of its own tells of it, with its end: the runs of jobs, and what verification finds.
-fn has_own_event(change: &Change) -> bool {
-    match change.code {
-        Code::JobFailed => !change.object.starts_with("job/realm-sync/"),
-        Code::BackupVerifyFailed => true,
-        _ => false,
     }
 }
 
@@ -122,6 +159,8 @@ pub(super) fn of_spool(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use backstop_health::Scope;
+
     use super::*;
 
     fn message(lane: &str, queued: i64, failed: Option<i64>, error: Option<&str>) -> Undelivered {
@@ -134,6 +173,59 @@ mod tests {
             next_try: queued,
             last_error: error.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn the_failure_of_a_job_is_told_by_its_run_or_else_here() {
+        let change = |to: State, reason| Change {
+            at: 1,
+            code: Code::JobFailed,
+            object: "job/sync/a".to_owned(),
+            scope: Scope::default(),
+            from: State::Ok,
+            to,
+            reason,
+            since: 1,
+            evidence: String::new(),
+            remedy: None,
+            loud: true,
+        };
+        let told = || HashSet::from(["job/sync/a".to_owned()]);
+        for (to, reason, told, wanted) in [
+            (State::Critical, Reason::Changed, told(), Whom::Nobody),
+            (
+                State::Critical,
+                Reason::Changed,
+                HashSet::new(),
+                Whom::Everybody,
+            ),
+            (
+                State::Critical,
+                Reason::OutlastedWindow,
+                told(),
+                Whom::Everybody,
+            ),
+            (
+                State::Warning,
+                Reason::AcknowledgementEnded,
+                told(),
+                Whom::Everybody,
+            ),
+            (State::Ok, Reason::Changed, told(), Whom::WhoeverWasTold),
+        ] {
+            let mut left = told;
+            assert_eq!(
+                whom(&change(to, reason), &mut left),
+                wanted,
+                "{to} {reason:?}"
+            );
+            assert!(to.is_bad() || left.is_empty());
+        }
+        let other = Change {
+            code: Code::BackupVerifyFailed,
+            ..change(State::Critical, Reason::Changed)
+        };
+        assert_eq!(whom(&other, &mut told()), Whom::Everybody);
     }
 
     #[test]

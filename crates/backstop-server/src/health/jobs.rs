@@ -8,25 +8,10 @@ use backstop_types::record::{SyncDirection, SyncJobConfig, TaskState, VerifyJobC
 use backstop_types::section_config::SectionConfig;
 use serde_json::{Map, Value};
 
-use crate::config::SectionFile;
 use crate::config::jobs::is_disabled;
 use crate::http::error::chain;
-use crate::jobs::{self, JobId, JobKind, JobLook};
+use crate::jobs::{self, JobId, JobKind, JobLook, SOURCES};
 use crate::server::Server;
-
-/// The files of jobs, what their jobs are, and the key of the schedule.
-const FILES: [(SectionFile, JobKind, &str); 5] = [
-    (
-        SectionFile::Datastore,
-        JobKind::GarbageCollection,
-        "gc-schedule",
-    ),
-    (SectionFile::Prune, JobKind::Prune, "schedule"),
-    (SectionFile::Verification, JobKind::Verify, "schedule"),
-    (SectionFile::Sync, JobKind::Sync, "schedule"),
-    // What syncs a realm is asked for; it has no schedule.
-    (SectionFile::Domains, JobKind::RealmSync, ""),
-];
 
 /// The word for a kind of job in the names of objects.
 pub(super) const fn word(kind: JobKind) -> &'static str {
@@ -39,11 +24,16 @@ pub(super) const fn word(kind: JobKind) -> &'static str {
     }
 }
 
+/// The name of a job among the objects of health.
+pub(super) fn object(job: &JobId) -> String {
+    format!("job/{}/{}", word(job.kind), job.id)
+}
+
 /// Adds the jobs, and what their files say of targets and verification. Returns kinds of jobs whose file cannot be read. Blocks for
 /// small files.
 pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<(&'static str, String)> {
     let mut unreadable = Vec::new();
-    for (file, kind, key) in FILES {
+    for (file, kind, key) in SOURCES {
         let name = file.file_name().to_owned();
         match server.config().sections(file) {
             Ok(loaded) => {
@@ -69,7 +59,7 @@ pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<(&'sta
 fn of_file(
     server: &Server,
     now: i64,
-    (kind, key): (JobKind, &str),
+    (kind, key): (JobKind, Option<&str>),
     config: &SectionConfig,
     facts: &mut Facts,
 ) {
@@ -78,7 +68,7 @@ fn of_file(
         let text = |key: &str| properties.get(key).and_then(Value::as_str);
         let job = JobId::new(kind, id);
         let looked = jobs::look(server, &job, now);
-        let schedule = text(key).map(str::to_owned);
+        let schedule = key.and_then(text).map(str::to_owned);
         // A job that is neither scheduled nor was ever asked for is none.
         let is_implied = matches!(kind, JobKind::GarbageCollection | JobKind::RealmSync);
         let never_asked = |look: &JobLook| look.last.is_none() && look.running.is_none();

@@ -10,7 +10,7 @@ use backstop_types::{AuthId, NameError, Namespace, Operation, Upid};
 
 use super::order::Order;
 use super::state::JobResult;
-use super::{JobHistory, JobId, JobKind, JobLock, JobState, JobStateError, SyncOutcome};
+use super::{JobHistory, JobId, JobKind, JobLock, JobState, JobStateError, SOURCES, SyncOutcome};
 use crate::access::realm_sync::RealmSync;
 use crate::api::admin::datastore::{DatastorePrune, collect_garbage, verify_groups};
 use crate::config::ConfigError;
@@ -271,6 +271,43 @@ fn count_lost_run(server: &Server, job: &JobId, told: Option<&JobRun>, place: Op
             outcome(&state),
             duration,
         );
+    }
+}
+
+/// Tells of all runs that died with the server before this one, so that nobody has to wait for their next turn to hear of it. Blocks for
+/// small files; nothing may have been started yet.
+pub(crate) fn tell_lost_runs(server: &Arc<Server>) {
+    for (file, kind, _) in SOURCES {
+        let ids = match server.config().sections(file) {
+            Ok(loaded) => loaded.data.iter().map(|(id, _)| id.to_owned()).collect(),
+            Err(err) => {
+                tracing::error!(%err, "runs of these jobs that were cut off are not told");
+                Vec::new()
+            }
+        };
+        for job in ids.into_iter().map(|id: String| JobId::new(kind, id)) {
+            tell_lost_run(server, &job);
+        }
+    }
+}
+
+fn tell_lost_run(server: &Arc<Server>, job: &JobId) {
+    let Ok(JobState::Started { upid }) = server.job_states().load(job, 0) else {
+        return;
+    };
+    if server.tasks().is_running(&upid) {
+        return;
+    }
+    let (told, place) = match Order::load(server.config(), job) {
+        Ok(order) => (Some(order.told(job)), Some(order.place())),
+        // The sync of a realm has no notification; its end shows in the list of health.
+        Err(_) => (None, None),
+    };
+    count_lost_run(server, job, told.as_ref(), place.as_ref());
+    let (endtime, state) = server.tasks().status(&upid);
+    let ended = JobResult::new(endtime, state);
+    if let Err(err) = server.job_states().finish(job, upid, ended) {
+        tracing::error!(%job, %err, "the end of a run of this job is not noted");
     }
 }
 

@@ -50,6 +50,11 @@ impl JobRuns {
         self.tasks.lock().insert(job.clone(), upid.clone());
     }
 
+    /// Whether the end of this run of a job is not noted yet.
+    pub fn is_under_way(&self, job: &JobId, upid: &Upid) -> bool {
+        self.tasks.lock().get(job) == Some(upid)
+    }
+
     /// Gives the job free: the end of this run is noted.
     pub fn end(&self, job: &JobId, upid: &Upid, lock: JobLock) {
         let mut tasks = self.tasks.lock();

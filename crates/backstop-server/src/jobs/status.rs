@@ -110,12 +110,15 @@ pub(crate) struct JobLook {
     pub history: Option<JobHistory>,
 }
 
-/// Looks at a job. Blocks for small files.
+/// Looks at a job. A run whose end is not noted yet, and not told, is still under way. Blocks for small files.
 ///
 /// # Errors
 /// When its files cannot be read.
 pub(crate) fn look(server: &Server, job: &JobId, now: i64) -> Result<JobLook, JobStateError> {
-    let state = current(server, job, now)?;
+    let folder = server.roots().task_logs();
+    let is_running =
+        |upid: &Upid| server.tasks().is_running(upid) || server.job_runs().is_under_way(job, upid);
+    let state = ended_unless(server.job_states().load(job, now)?, &folder, is_running);
     let mut look = JobLook {
         reference: reference(&state, now),
         history: server.job_states().history(job)?,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::scheduler::{Attempt, Jobs, LastRun, Scheduled, Scheduler, until_next_minute};
-use super::{JobId, JobKind, StartError, runner, status};
+use super::{JobId, JobKind, SOURCES, StartError, runner, status};
 use crate::config::{SectionFile, jobs};
 use crate::datastores::{LookupError, Unavailable};
 use crate::http::error::chain;
@@ -100,17 +100,11 @@ impl Configured<'_> {
 
 impl Jobs for Configured<'_> {
     fn scheduled(&self) -> Vec<Scheduled> {
-        [
-            self.of_file(
-                SectionFile::Datastore,
-                JobKind::GarbageCollection,
-                "gc-schedule",
-            ),
-            self.of_file(SectionFile::Prune, JobKind::Prune, "schedule"),
-            self.of_file(SectionFile::Verification, JobKind::Verify, "schedule"),
-            self.of_file(SectionFile::Sync, JobKind::Sync, "schedule"),
-        ]
-        .concat()
+        let sources = SOURCES.into_iter();
+        let scheduled = sources.filter_map(|(file, kind, key)| Some((file, kind, key?)));
+        scheduled
+            .flat_map(|(file, kind, key)| self.of_file(file, kind, key))
+            .collect()
     }
 
     fn last_run(&self, job: &JobId, now: i64) -> Result<LastRun, String> {

@@ -168,13 +168,24 @@ fn recipient(config: &DatastoreConfig, kind: &str, is_failure: bool) -> Recipien
 }
 
 impl Notifier {
-    /// Tells of the end of a run. Blocking.
+    /// Tells of the end of a run, unless its failure is acknowledged or expected: then health tells of it when that has ended. Blocking.
     pub fn run_ended(&self, server: &Server, run: &JobRun, upid: &Upid, end: (i64, &TaskState)) {
+        let health = server.health();
         let Some(mut notification) = run.ended(server, upid, end) else {
+            if run.kind().is_some() {
+                health.run_was_told(&run.job);
+            }
             return;
         };
         let kind = run.kind().unwrap_or_default();
         let is_failure = notification.severity.is_failure();
+        if is_failure {
+            if health.is_quiet(&run.job, &self.config) {
+                tracing::info!(job = %run.job, "its failure is acknowledged, or expected in a maintenance window");
+                return;
+            }
+            health.run_was_told(&run.job);
+        }
         let recipient = match server.datastores().config(&run.datastore) {
             Ok(config) => recipient(&config, kind, is_failure),
             // A datastore that is gone has no settings of its own.

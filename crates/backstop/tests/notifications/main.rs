@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod job_failures;
 mod smtp;
 
 use std::fs;
@@ -161,7 +162,13 @@ fn a_target_that_never_answers_holds_up_no_other() {
 
 #[test]
 fn a_damaged_snapshot_is_told_once_and_its_recovery_once() {
-    let mut world = World::new(&["--match-severity", "error"]);
+    let rules = [
+        "--match-severity",
+        "error",
+        "--match-field",
+        "exact:type=verify",
+    ];
+    let mut world = World::new(&rules);
     let source = world.dir.path().join("source");
     fs::create_dir(&source).unwrap();
     fs::write(source.join("file"), "content").unwrap();
@@ -460,7 +467,7 @@ fn a_certificate_that_is_about_to_end_is_told_and_its_renewal_too() {
     let told = body(&world.receiver.wait_for(2)[1]);
     assert_eq!(
         told["title"],
-        "Recovered: recovered: certificate-expiring on certificate/own"
+        "Recovered: certificate-expiring on certificate/own is well again"
     );
     assert_eq!(told["fields"]["recovered"], "true");
 }

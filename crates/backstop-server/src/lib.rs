@@ -11,6 +11,7 @@ mod archive_reader;
 pub mod audit_log;
 pub mod backup_session;
 pub mod certificate_change;
+mod complaint;
 pub mod config;
 mod cut_off;
 pub mod datastores;

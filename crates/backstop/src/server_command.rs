@@ -11,7 +11,7 @@ use backstop_server::service_account::ServiceAccount;
 use backstop_server::{Inherited, ServerOptions, listener};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::command::{Arguments, Command, Parameter};
+use crate::command::{self, Arguments, Command, Parameter};
 use crate::server_address::Published;
 use crate::{installation, output, server_log};
 
@@ -54,6 +54,18 @@ fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let level = std::env::var("PBS_LOG").unwrap_or_else(|_| "info".to_string());
     let format = server_log::Format::of(arguments.text("log-format"));
     let log = server_log::start(format, &level)?;
+    match serve(arguments, &log) {
+        // Who asked for another form than that for people reads it by machine.
+        Err(error) if format != server_log::Format::Text => {
+            tracing::error!("the server ends: {error:#}");
+            Ok(command::failure())
+        }
+        ended => ended,
+    }
+}
+
+/// Runs it, with the log that has been started.
+fn serve(arguments: &Arguments, log: &server_log::ServerLog) -> anyhow::Result<ExitCode> {
     let mut options = ServerOptions::new(installation::roots());
     let listen = arguments.list("listen");
     if !listen.is_empty() {
@@ -139,9 +151,7 @@ async fn run(options: ServerOptions, inherited: Inherited) -> anyhow::Result<()>
     let handle = backstop_server::run_inheriting(options, inherited).await?;
     let published = Published::new(&roots, handle.addr());
     if let Err(error) = &published {
-        output::err(&format!(
-            "unable to write down the server's address - {error}\n"
-        ));
+        tracing::error!("unable to write down the server's address - {error}");
     }
     for address in handle.addresses() {
         output::out(&format!("Backstop listens at https://{address}\n"));
@@ -161,11 +171,11 @@ async fn run(options: ServerOptions, inherited: Inherited) -> anyhow::Result<()>
         _ = terminate.recv() => {}
     }
     drop(published);
-    output::err("Ending: no new requests, waiting for tasks.\n");
+    tracing::info!("ending: no new requests, waiting for tasks");
     tokio::select! {
         () = handle.shutdown(PATIENCE) => {}
-        _ = interrupt.recv() => output::err("Ending at once.\n"),
-        _ = terminate.recv() => output::err("Ending at once.\n"),
+        _ = interrupt.recv() => tracing::warn!("ending at once"),
+        _ = terminate.recv() => tracing::warn!("ending at once"),
     }
     Ok(())
 }

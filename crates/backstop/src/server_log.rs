@@ -3,7 +3,10 @@
 //! Lines carry the request (`request{id=…}`) or the task (`task{upid=…}`) that they belong to. Secrets never come here: what is logged
 //! are names, addresses and reasons.
 
+mod faults;
 mod floods;
+mod json;
+mod level;
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 use floods::Floods;
 
@@ -67,7 +70,8 @@ impl Drop for ServerLog {
     }
 }
 
-/// Starts the log of this process, without a thread. `level` is a filter such as `info` or `warn,backstop_server::sync=debug`.
+/// Starts the log of this process, without a thread; from now on panics are lines of it, too. `level` is a filter such as `info`
+/// or `warn,backstop_server::sync=debug`; one that is not understood is said.
 ///
 /// # Errors
 /// When the journal is asked for and cannot be reached.
@@ -82,7 +86,7 @@ pub fn start(format: Format, level: &str) -> anyhow::Result<ServerLog> {
             .boxed(),
         Format::Json => fmt::layer()
             .json()
-            .flatten_event(true)
+            .event_format(json::Lines)
             .with_writer(io::stderr)
             .log_internal_errors(false)
             .boxed(),
@@ -93,13 +97,17 @@ pub fn start(format: Format, level: &str) -> anyhow::Result<ServerLog> {
             .with_syslog_identifier("backstop".to_owned())
             .boxed(),
     };
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, problem) = level::filter(level);
     // Another log may have been started in this process; that one stays.
     let _ = tracing_subscriber::registry()
         .with(layer)
         .with(filter)
         .with(floods::Layer::new(Arc::clone(&floods)))
         .try_init();
+    faults::log();
+    if let Some(problem) = problem {
+        tracing::warn!("{problem}");
+    }
     Ok(ServerLog { floods })
 }
 

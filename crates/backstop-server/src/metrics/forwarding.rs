@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::influx::{Line, MetricServer};
 use super::{Generation, float, kernel};
+use crate::complaint::Complaint;
 use crate::config::metric_server;
 use crate::server::Server;
 
@@ -53,14 +54,25 @@ struct Receiving {
 
 fn run(server: &Weak<Server>, stopped: &Receiver<()>) {
     let mut receiving: HashMap<String, Receiving> = HashMap::new();
+    let complaint = Complaint::default();
     while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let Some(server) = server.upgrade() else {
             return;
         };
-        let configured = metric_server::enabled(server.config()).unwrap_or_else(|err| {
-            tracing::error!(%err, "nothing is sent to metric servers");
-            Vec::new()
-        });
+        let configured = match metric_server::enabled(server.config()) {
+            Ok(configured) => {
+                if complaint.ends() {
+                    tracing::info!("metric servers can be read again");
+                }
+                configured
+            }
+            Err(err) => {
+                if complaint.is_news(&err) {
+                    tracing::error!(%err, "nothing is sent to metric servers");
+                }
+                Vec::new()
+            }
+        };
         receiving.retain(|name, known| {
             let same =
                 |(other, server): &(String, MetricServer)| other == name && *server == known.server;
@@ -101,16 +113,15 @@ fn begin(name: &str, server: &MetricServer) -> io::Result<SyncSender<Sample>> {
     Builder::new()
         .name("metric-server".to_owned())
         .spawn(move || {
-            let mut fails = false;
+            // Its reasons may change from time to time, as when it starts anew; that it fails is said once.
+            let complaint = Complaint::default();
             for sample in incoming {
                 match server.send(&sample) {
-                    Err(err) if !fails => {
+                    Err(err) if complaint.is_news(&"it fails") => {
                         tracing::warn!(server = name, %err, "a metric server does not take the metrics");
-                        fails = true;
                     }
-                    Ok(()) if fails => {
+                    Ok(()) if complaint.ends() => {
                         tracing::info!(server = name, "a metric server takes the metrics again");
-                        fails = false;
                     }
                     _ => {}
                 }

@@ -19,6 +19,7 @@ use backstop_types::{DatastoreName, Operation};
 use super::disk::Disk;
 use super::kernel::{self, CpuTimes};
 use super::{Generation, History, Reading};
+use crate::complaint::Complaint;
 use crate::datastores::{self, DatastoreRegistry};
 use crate::rrd::{LongHistory, Measured};
 
@@ -53,6 +54,7 @@ impl Sampler {
             long,
             cpu: CpuTimes::START,
             disks: Disks::new(Arc::new(Disk::read), events.clone()),
+            complaint: Complaint::default(),
         };
         let thread = Builder::new()
             .name("metrics".to_owned())
@@ -99,6 +101,7 @@ struct Work {
     long: Arc<LongHistory>,
     cpu: CpuTimes,
     disks: Disks,
+    complaint: Complaint,
 }
 
 impl Work {
@@ -175,10 +178,20 @@ impl Work {
 
     /// The datastores that may be looked at. They are not opened for that, since opening one may hang.
     fn targets(&self) -> Vec<(DatastoreName, PathBuf)> {
-        let configs = self.datastores.configs().unwrap_or_else(|err| {
-            tracing::warn!(%err, "no metrics of datastores");
-            Vec::new()
-        });
+        let configs = match self.datastores.configs() {
+            Ok(configs) => {
+                if self.complaint.ends() {
+                    tracing::info!("datastores are measured again");
+                }
+                configs
+            }
+            Err(err) => {
+                if self.complaint.is_news(&err) {
+                    tracing::warn!(%err, "no metrics of datastores");
+                }
+                Vec::new()
+            }
+        };
         configs
             .into_iter()
             .filter(|config| datastores::check(config, Operation::Read).is_ok())

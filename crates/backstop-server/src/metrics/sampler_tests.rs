@@ -113,6 +113,7 @@ fn work(dir: &Path) -> (Work, Receiver<Event>) {
         long: Arc::new(LongHistory::open(dir.join("rrdb"))),
         cpu: CpuTimes::START,
         disks: Disks::new(Arc::new(Disk::read), events),
+        complaint: Complaint::default(),
     };
     (work, incoming)
 }

@@ -1,7 +1,8 @@
 //! Lines that come again and again: the first ones of a minute are written, the others counted.
 //!
 //! Two lines are the same when they come from the same place and say the same. What is kept back is told at the end of its
-//! minute, with the number; nothing is lost without a word. Memory is bounded: of too many different lines all are written.
+//! time, with the number; nothing is lost without a word. A warning or an error that goes on is written once in two minutes, then
+//! in four, and so on up to an hour. Memory is bounded: of too many different lines all are written.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -14,9 +15,11 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{self, Context};
 
-/// How long equal lines belong together.
+/// How long equal lines belong together at first.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Equal lines that are written in that time.
+/// How long they do at most, when they go on.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// Equal lines that are written in the first of these times; later it is one.
 const WRITTEN: u64 = 10;
 /// Different lines that are remembered.
 const REMEMBERED: usize = 1024;
@@ -35,7 +38,35 @@ pub(super) struct Floods {
 struct Seen {
     level: Level,
     begin: Instant,
+    /// How long it lasts.
+    window: Duration,
+    /// How many lines are written in it.
+    written: u64,
     count: u64,
+}
+
+impl Seen {
+    fn new(level: Level, begin: Instant) -> Self {
+        Self {
+            level,
+            begin,
+            window: WINDOW,
+            written: WRITTEN,
+            count: 0,
+        }
+    }
+
+    /// What comes after the end of its time, when it is trouble that may go on.
+    fn next(self, begin: Instant) -> Option<Self> {
+        let may_go_on = self.count > 0 && self.level <= Level::WARN;
+        may_go_on.then(|| Self {
+            level: self.level,
+            begin,
+            window: self.window.saturating_mul(2).min(LONGEST),
+            written: 1,
+            count: 0,
+        })
+    }
 }
 
 impl Floods {
@@ -47,30 +78,34 @@ impl Floods {
         if is_full && !lines.contains_key(&key) {
             return true;
         }
-        let seen = lines.entry(key).or_insert(Seen {
-            level,
-            begin: now,
-            count: 0,
-        });
+        let seen = lines.entry(key).or_insert_with(|| Seen::new(level, now));
         seen.count += 1;
-        seen.count <= WRITTEN
+        seen.count <= seen.written
     }
 
-    /// What was kept back in windows that have ended: level, text and number.
-    fn ended(&self, now: Instant, window: Duration) -> Vec<(Level, String, u64)> {
+    /// What was kept back in times that have ended, or in all: level, text and number.
+    fn ended(&self, now: Instant, all: bool) -> Vec<(Level, String, u64)> {
         let mut told = Vec::new();
         self.lines.lock().retain(|(_, text), seen| {
-            let goes_on = now.saturating_duration_since(seen.begin) < window;
-            if !goes_on && seen.count > WRITTEN {
-                told.push((seen.level, text.clone(), seen.count - WRITTEN));
+            if !all && now.saturating_duration_since(seen.begin) < seen.window {
+                return true;
             }
-            goes_on
+            if seen.count > seen.written {
+                told.push((seen.level, text.clone(), seen.count - seen.written));
+            }
+            match seen.next(now) {
+                Some(next) => {
+                    *seen = next;
+                    true
+                }
+                None => false,
+            }
         });
         told
     }
 
-    fn tell_ended(&self, window: Duration) {
-        for (level, text, repeated) in self.ended(Instant::now(), window) {
+    fn tell_ended(&self, all: bool) {
+        for (level, text, repeated) in self.ended(Instant::now(), all) {
             match level {
                 Level::ERROR => tracing::error!(target: TARGET, repeated, "the same again: {text}"),
                 Level::WARN => tracing::warn!(target: TARGET, repeated, "the same again: {text}"),
@@ -81,7 +116,7 @@ impl Floods {
 
     /// Tells all that is kept back.
     pub(super) fn tell(&self) {
-        self.tell_ended(Duration::ZERO);
+        self.tell_ended(true);
     }
 }
 
@@ -92,7 +127,7 @@ pub(super) fn watch(floods: &Arc<Floods>) -> io::Result<()> {
         .name("log".to_owned())
         .spawn(move || {
             while let Some(floods) = floods.upgrade() {
-                floods.tell_ended(WINDOW);
+                floods.tell_ended(false);
                 drop(floods);
                 std::thread::sleep(LOOK);
             }
@@ -146,21 +181,58 @@ mod tests {
     fn the_first_equal_lines_of_a_minute_pass_and_the_others_are_counted() {
         let floods = Floods::default();
         let begin = Instant::now();
-        let pass = |text: &str, at: u64| {
-            let now = begin + Duration::from_secs(at);
-            floods.pass("here", Level::WARN, text.to_owned(), now)
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let pass = |text: &str, seconds: u64| {
+            floods.pass("here", Level::INFO, text.to_owned(), at(seconds))
         };
         let passed = (0..100).filter(|_| pass("a", 0)).count();
         assert_eq!(passed, 10);
         assert!(pass("b", 0));
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        assert!(floods.ended(at(59), WINDOW).is_empty());
+        assert!(floods.ended(at(59), false).is_empty());
         assert_eq!(
-            floods.ended(at(60), WINDOW),
-            [(Level::WARN, "a".to_owned(), 90)]
+            floods.ended(at(60), false),
+            [(Level::INFO, "a".to_owned(), 90)]
         );
         assert!(pass("a", 61), "a new minute");
-        assert!(floods.ended(at(61), WINDOW).is_empty());
+        assert!(floods.ended(at(61), false).is_empty());
+    }
+
+    #[test]
+    fn trouble_that_goes_on_is_written_ever_more_seldom_and_anew_after_a_rest() {
+        let floods = Floods::default();
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let (mut written, mut told) = (Vec::new(), 0);
+        // A day long, each ten seconds.
+        for second in (0..86_400).step_by(10) {
+            told += floods
+                .ended(at(second), false)
+                .iter()
+                .map(|told| told.2)
+                .sum::<u64>();
+            if floods.pass("here", Level::WARN, "it fails".to_owned(), at(second)) {
+                written.push(second);
+            }
+        }
+        assert!(
+            written.starts_with(&[0, 10, 20, 30, 40, 50, 60, 180, 420]),
+            "{written:?}"
+        );
+        assert!(written.len() < 40, "{written:?}");
+        told += floods
+            .ended(at(86_400), true)
+            .iter()
+            .map(|told| told.2)
+            .sum::<u64>();
+        assert_eq!(
+            told + written.len() as u64,
+            8640,
+            "nothing is lost without a word"
+        );
+        assert!(floods.ended(at(86_400 + 3600), false).is_empty());
+        let passed = (0..20)
+            .filter(|_| floods.pass("here", Level::WARN, "it fails".to_owned(), at(100_000)));
+        assert_eq!(passed.count(), 10);
     }
 
     #[test]

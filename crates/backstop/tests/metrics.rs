@@ -247,6 +247,68 @@ fn promtool_finds_no_fault_in_names_and_the_alert_rules_do_what_they_say() {
 }
 
 #[test]
+fn a_realm_that_was_synced_and_a_job_that_is_switched_off_are_shown_as_such() {
+    let root = testbed::scratch::directory().unwrap();
+    let server = server(root.path());
+    let api = Api::connect(&server).unwrap();
+    let job = ["prune-job", "create", "off", "--store", "store1"];
+    let how = [
+        "--schedule",
+        "daily",
+        "--keep-last",
+        "1",
+        "--disable",
+        "true",
+    ];
+    server
+        .ok("manager", &[&job[..], &how[..]].concat())
+        .unwrap();
+    // as an administrator who edits the file does: nothing listens there
+    let realm = "ldap: dir\n\tbase-dn dc=example\n\tport 1\n\tserver1 127.0.0.1\n\tuser-attr uid\n";
+    fs::write(root.path().join("etc/proxmox-backup/domains.cfg"), realm).unwrap();
+    let labels = r#"{datastore="",id="dir",type="realm-sync"}"#;
+    let text = scrape(&server, &[]).text();
+    assert!(!text.contains(labels), "{text}");
+    let off = r#"{datastore="store1",id="off",type="prunejob"}"#;
+    let enabled = |text: &str, labels| value(text, &format!("backstop_job_enabled{labels}"));
+    assert_eq!(enabled(&text, off), Some(0.0), "{text}");
+    assert!(
+        !text.contains(&format!("backstop_job_next_run_timestamp_seconds{off}")),
+        "{text}"
+    );
+
+    let upid = api.post("access/domains/dir/sync", json!({})).unwrap();
+    assert_ne!(api.end_of(&upid).unwrap(), "OK");
+    let text = scrape(&server, &[]).text();
+    let shown = |name: &str| value(&text, &format!("{name}{labels}"));
+    assert_eq!(shown("backstop_job_last_run_success"), Some(0.0), "{text}");
+    assert_eq!(shown("backstop_job_failures_in_a_row"), Some(1.0), "{text}");
+    assert_eq!(enabled(&text, labels), Some(1.0), "{text}");
+}
+
+#[test]
+fn alert_rules_judge_nothing_that_the_checks_of_health_judge() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let rules = fs::read_to_string(project.join("deploy/prometheus/backstop-rules.yml")).unwrap();
+    let code = rules
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    let text: String = code.map(|line| format!("{line}\n")).collect();
+    let names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let mut used: Vec<&str> = names.filter(|word| word.starts_with("backstop_")).collect();
+    used.sort_unstable();
+    used.dedup();
+    assert_eq!(
+        used,
+        [
+            "backstop_health_checked_timestamp_seconds",
+            "backstop_health_loud",
+            "backstop_http_request_duration_seconds_bucket",
+        ]
+    );
+}
+
+#[test]
 fn every_metric_that_rules_and_board_use_is_one_that_the_server_shows_or_documents() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let documented = fs::read_to_string(project.join("docs/metrics.md")).unwrap();
@@ -285,21 +347,31 @@ fn every_metric_that_rules_and_board_use_is_one_that_the_server_shows_or_documen
 }
 
 #[test]
-fn a_real_prometheus_scrapes_with_a_token_over_verified_tls() {
+fn a_real_prometheus_scrapes_with_a_token_over_verified_tls_and_alerts_until_somebody_acknowledges()
+{
     let Some(program) = installed("prometheus") else {
         return;
     };
     let root = testbed::scratch::directory().unwrap();
     let server = server(root.path());
     let api = Api::connect(&server).unwrap();
+    server.create_failing_sync("broken").unwrap();
+    let upid = api.post("admin/sync/broken/run", json!({})).unwrap();
+    assert_ne!(api.end_of(&upid).unwrap(), "OK");
     server.ok("metrics", &["loopback", "off"]).unwrap();
     let token = token(&api, "metrics@pbs", "Audit", "/system/metrics");
     let credentials = token.strip_prefix("PBSAPIToken ").unwrap();
     let certificate: PathBuf = root.path().join("etc/proxmox-backup/proxy.pem");
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../deploy/prometheus/backstop-rules.yml")
+        .canonicalize()
+        .unwrap();
     let config = format!(
-        "scrape_configs:\n  - job_name: backstop\n    scheme: https\n    scrape_interval: 1s\n    authorization:\n      \
+        "global:\n  evaluation_interval: 1s\nrule_files: ['{}']\n\
+         scrape_configs:\n  - job_name: backstop\n    scheme: https\n    scrape_interval: 1s\n    authorization:\n      \
          type: PBSAPIToken\n      credentials: '{credentials}'\n    tls_config:\n      ca_file: {}\n      server_name: localhost\n    \
          static_configs:\n      - targets: ['{}']\n",
+        rules.display(),
         certificate.display(),
         server.address,
     );
@@ -309,4 +381,17 @@ fn a_real_prometheus_scrapes_with_a_token_over_verified_tls() {
         .unwrap();
     assert_eq!(result[0]["metric"]["datastore"], Value::from("store1"));
     assert_eq!(result[0]["value"][1], Value::from("1"));
+
+    server.run("health", &["--refresh"]).unwrap();
+    let alert = r#"ALERTS{alertname="BackstopCritical",alertstate="firing",code="job-failed",object="job/sync/broken"}"#;
+    let firing = prometheus.wait_for(alert).unwrap();
+    assert_eq!(firing[0]["metric"]["severity"], Value::from("critical"));
+    server
+        .ok("health", &["acknowledge", "job-failed", "job/sync/broken"])
+        .unwrap();
+    server.run("health", &["--refresh"]).unwrap();
+    prometheus.wait_for(&format!("absent({alert})")).unwrap();
+    // The check itself is as bad as before.
+    let state = r#"backstop_health_state{code="job-failed",object="job/sync/broken"} == 2"#;
+    prometheus.wait_for(state).unwrap();
 }

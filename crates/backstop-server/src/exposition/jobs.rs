@@ -1,18 +1,23 @@
 //! Jobs: how their last runs ended, when they run next, and how far syncs are behind.
+//!
+//! Of what cannot be read, the scheduler and the checks of health tell; a scrape leaves it out without a word.
 
 use backstop_types::record::TaskState;
 use serde_json::{Map, Value};
 
 use super::families::{ExpositionError, Families, number, seconds, truth};
-use crate::config::jobs::{JobFile, PRUNE_JOBS, SYNC_JOBS, VERIFY_JOBS, is_disabled};
+use crate::config::SectionFile;
+use crate::config::jobs::{PRUNE_JOBS, SYNC_JOBS, VERIFY_JOBS, is_disabled};
 use crate::jobs::{JobId, JobKind, JobStatus};
 use crate::server::Server;
 
 /// A job with what the labels say of it.
 struct Job {
     id: JobId,
+    /// Empty for a job of no datastore.
     store: String,
     schedule: Option<String>,
+    is_disabled: bool,
 }
 
 /// Shows a number of a job's runs.
@@ -93,29 +98,41 @@ const OF_JOB: &[OfJob] = &[
 ];
 
 pub(super) fn add(server: &Server, families: &Families) -> Result<(), ExpositionError> {
-    let jobs: Vec<_> = all(server)
-        .into_iter()
-        .map(|job| {
-            let status = JobStatus::of(server, &job.id, job.schedule.as_deref());
-            (
-                job,
-                status
-                    .inspect_err(|err| tracing::warn!(%err, "no metrics of a job"))
-                    .ok(),
-            )
-        })
-        .collect();
+    let status = |job: Job| {
+        let status = JobStatus::of(server, &job.id, job.schedule.as_deref()).ok();
+        // Every directory could be synced; one that nobody ever asked for is no job.
+        let is_one = job.id.kind != JobKind::RealmSync
+            || status
+                .as_ref()
+                .is_none_or(|status| status.last_run_upid.is_some());
+        is_one.then_some((job, status))
+    };
+    let jobs: Vec<_> = all(server).into_iter().filter_map(status).collect();
+    let labels = ["type", "id", "datastore"];
+    let enabled = families.gauges(
+        "backstop_job_enabled",
+        "Whether the job is switched on: 0 when it is disabled, and only runs when somebody starts it.",
+        &labels,
+    )?;
+    for (job, _) in &jobs {
+        enabled.show(&job.labels(), Some(truth(!job.is_disabled)))?;
+    }
     for (name, help, value) in OF_JOB {
-        let gauges = families.gauges(name, help, &["type", "id", "datastore"])?;
+        let gauges = families.gauges(name, help, &labels)?;
         for (job, status) in &jobs {
-            let labels = [job.id.kind.as_str(), &job.id.id, &job.store];
-            gauges.show(&labels, status.as_ref().and_then(value))?;
+            gauges.show(&job.labels(), status.as_ref().and_then(value))?;
         }
     }
     Ok(())
 }
 
-/// All jobs that are configured, and the garbage collections of all datastores.
+impl Job {
+    fn labels(&self) -> [&str; 3] {
+        [self.id.kind.as_str(), &self.id.id, &self.store]
+    }
+}
+
+/// All jobs that are configured, the garbage collections of all datastores, and the syncs of all realms.
 fn all(server: &Server) -> Vec<Job> {
     let mut jobs = Vec::new();
     for config in server.datastores().configs().unwrap_or_default() {
@@ -123,21 +140,20 @@ fn all(server: &Server) -> Vec<Job> {
             id: JobId::new(JobKind::GarbageCollection, config.name.to_string()),
             store: config.name.to_string(),
             schedule: config.gc_schedule,
+            is_disabled: false,
         });
     }
     for file in [&PRUNE_JOBS, &VERIFY_JOBS, &SYNC_JOBS] {
-        jobs.extend(of_file(server, file));
+        jobs.extend(of_file(server, file.file, file.kind));
     }
+    let realms = of_file(server, SectionFile::Domains, JobKind::RealmSync);
+    jobs.extend(realms);
     jobs
 }
 
-fn of_file(server: &Server, file: &JobFile) -> Vec<Job> {
-    let loaded = match server.config().sections(file.file) {
-        Ok(loaded) => loaded,
-        Err(err) => {
-            tracing::warn!(%err, "no metrics of jobs");
-            return Vec::new();
-        }
+fn of_file(server: &Server, file: SectionFile, kind: JobKind) -> Vec<Job> {
+    let Ok(loaded) = server.config().sections(file) else {
+        return Vec::new();
     };
     let text = |properties: &Map<String, Value>, key: &str| {
         properties
@@ -145,11 +161,14 @@ fn of_file(server: &Server, file: &JobFile) -> Vec<Job> {
             .and_then(Value::as_str)
             .map(str::to_owned)
     };
-    let jobs = loaded.data.iter().map(|(id, section)| Job {
-        id: JobId::new(file.kind, id),
-        store: text(&section.properties, "store").unwrap_or_default(),
-        schedule: text(&section.properties, "schedule")
-            .filter(|_| !is_disabled(&section.properties)),
+    let jobs = loaded.data.iter().map(|(id, section)| {
+        let is_disabled = is_disabled(&section.properties);
+        Job {
+            id: JobId::new(kind, id),
+            store: text(&section.properties, "store").unwrap_or_default(),
+            schedule: text(&section.properties, "schedule").filter(|_| !is_disabled),
+            is_disabled,
+        }
     });
     jobs.collect()
 }

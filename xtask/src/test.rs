@@ -4,8 +4,8 @@
 //! `skipped:` and passes; this command collects those lines, so that no gap is silent.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
@@ -47,18 +47,20 @@ struct Totals {
 ///
 /// When cargo cannot be started or its output cannot be read.
 pub fn run(filters: &[String]) -> Result<bool> {
-    super::test_tools::install();
-    let python = super::proxmoxer::python()
-        .inspect_err(|error| println!("proxmoxer cannot be used here: {error:#}"))
-        .ok();
-    let first = Run::of(filters, python.as_deref())?;
+    let programs = super::test_tools::install().join(",");
+    let mut environment = vec![(super::test_tools::VARIABLE, OsString::from(programs))];
+    match super::proxmoxer::python() {
+        Ok(python) => environment.push((super::proxmoxer::VARIABLE, python.into())),
+        Err(error) => println!("proxmoxer cannot be used here: {error:#}"),
+    }
+    let first = Run::of(filters, &environment)?;
     let mut passed = first.success;
     let mut unsteady = Vec::new();
     if first.deserves_another() {
         println!("\nOnce more, alone: {}", first.failed.join(", "));
         let mut alone = vec!["--exact".to_string(), "--test-threads=1".to_string()];
         alone.extend(first.failed.iter().cloned());
-        let second = Run::of(&alone, python.as_deref())?;
+        let second = Run::of(&alone, &environment)?;
         passed = second.success && second.totals.passed >= first.totals.failed;
         let recovered = |name: &&String| passed || !second.failed.contains(name);
         unsteady.extend(first.failed.iter().filter(recovered).cloned());
@@ -95,18 +97,16 @@ pub fn run(filters: &[String]) -> Result<bool> {
 }
 
 impl Run {
-    /// Runs the tests of the workspace with these arguments for the test programs.
-    fn of(arguments: &[String], python: Option<&Path>) -> Result<Self> {
+    /// Runs the tests of the workspace with these arguments for the test programs, and these variables.
+    fn of(arguments: &[String], environment: &[(&str, OsString)]) -> Result<Self> {
         let mut command = super::cargo();
         command
             .current_dir(super::workspace_root()?)
             .args(["test", "--workspace", "--locked", "--no-fail-fast", "--"])
             .arg("--show-output")
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped());
-        if let Some(python) = python {
-            command.env(super::proxmoxer::VARIABLE, python);
-        }
         let mut child = command.spawn().context("starting cargo test")?;
         let stdout = child.stdout.take().context("cargo test has no output")?;
         let mut run = Self::default();

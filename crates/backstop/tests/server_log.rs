@@ -232,7 +232,8 @@ fn a_server_that_cannot_start_says_so_in_the_form_that_is_asked_for() {
         String::from_utf8(done.stderr).unwrap()
     };
     let said = start("json");
-    let last = said.lines().map(strict).last().unwrap();
+    let lines: Vec<Value> = said.lines().map(strict).collect();
+    let last = lines.last().unwrap();
     assert_eq!(last["level"], "ERROR");
     let message = last["message"].as_str().unwrap();
     assert!(message.starts_with("the server ends: "), "{said}");

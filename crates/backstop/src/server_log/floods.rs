@@ -1,8 +1,8 @@
 //! Lines that come again and again: the first ones of a minute are written, the others counted.
 //!
 //! Two lines are the same when they come from the same place and say the same. What is kept back is told at the end of its
-//! time, with the number; nothing is lost without a word. A warning or an error that goes on is written once in two minutes, then
-//! in four, and so on up to an hour. Memory is bounded: of too many different lines all are written.
+//! time, with the number; nothing is lost without a word. A warning or an error that goes on for five minutes is written once in two
+//! minutes from then on, then in four, and so on up to an hour. Memory is bounded: of too many different lines all are written.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -17,10 +17,12 @@ use tracing_subscriber::layer::{self, Context};
 
 /// How long equal lines belong together at first.
 const WINDOW: Duration = Duration::from_secs(60);
-/// How long they do at most, when they go on.
-const LONGEST: Duration = Duration::from_secs(3600);
-/// Equal lines that are written in the first of these times; later it is one.
+/// Equal lines that are written in that time.
 const WRITTEN: u64 = 10;
+/// In how many such times in a row trouble has to come until it counts as trouble that goes on.
+const STREAK: u32 = 5;
+/// How long equal lines of trouble that goes on belong together at most. One of them is written.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// Different lines that are remembered.
 const REMEMBERED: usize = 1024;
 /// How often it is looked whether a window has ended.
@@ -43,6 +45,8 @@ struct Seen {
     /// How many lines are written in it.
     written: u64,
     count: u64,
+    /// How many times before, without a gap, had such a line.
+    streak: u32,
 }
 
 impl Seen {
@@ -53,18 +57,26 @@ impl Seen {
             window: WINDOW,
             written: WRITTEN,
             count: 0,
+            streak: 0,
         }
     }
 
     /// What comes after the end of its time, when it is trouble that may go on.
     fn next(self, begin: Instant) -> Option<Self> {
         let may_go_on = self.count > 0 && self.level <= Level::WARN;
-        may_go_on.then(|| Self {
-            level: self.level,
-            begin,
-            window: self.window.saturating_mul(2).min(LONGEST),
-            written: 1,
-            count: 0,
+        may_go_on.then(|| {
+            let streak = self.streak.saturating_add(1);
+            let (window, written) = if streak < STREAK {
+                (WINDOW, WRITTEN)
+            } else {
+                (self.window.saturating_mul(2).min(LONGEST), 1)
+            };
+            Self {
+                window,
+                written,
+                streak,
+                ..Self::new(self.level, begin)
+            }
         })
     }
 }
@@ -214,11 +226,11 @@ mod tests {
                 written.push(second);
             }
         }
-        assert!(
-            written.starts_with(&[0, 10, 20, 30, 40, 50, 60, 180, 420]),
-            "{written:?}"
-        );
-        assert!(written.len() < 40, "{written:?}");
+        // All of the first five minutes, then one in two minutes, in four, …
+        let first: Vec<u64> = (0..300).step_by(10).collect();
+        assert_eq!(written[..30], first);
+        assert_eq!(written[30..34], [300, 420, 660, 1140], "{written:?}");
+        assert!(written.len() < 70, "{written:?}");
         told += floods
             .ended(at(86_400), true)
             .iter()

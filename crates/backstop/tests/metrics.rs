@@ -306,6 +306,23 @@ fn alert_rules_judge_nothing_that_the_checks_of_health_judge() {
             "backstop_http_request_duration_seconds_bucket",
         ]
     );
+    // Nor do the triggers for Zabbix.
+    let template = fs::read_to_string(project.join("deploy/zabbix/backstop.yaml")).unwrap();
+    let triggers = template
+        .lines()
+        .filter(|line| line.contains("expression: "));
+    let items: Vec<&str> = triggers
+        .flat_map(|line| line.split("/Backstop/").skip(1))
+        .map(|item| item.split(['[', ',', ')']).next().unwrap())
+        .collect();
+    let allowed = [
+        "backstop.metrics",
+        "backstop.ping",
+        "backstop.health.checked",
+        "backstop.health.loud",
+    ];
+    assert!(allowed.iter().all(|item| items.contains(item)), "{items:?}");
+    assert!(items.iter().all(|item| allowed.contains(item)), "{items:?}");
 }
 
 #[test]

@@ -308,7 +308,75 @@ fn commands_of(tool: &str) -> Vec<String> {
         let name = name.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
         name.collect::<Vec<_>>().join(" ")
     });
-    names.filter(|name| name.contains(' ')).collect()
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// All pages of the manual.
+fn manual() -> Vec<PathBuf> {
+    let mut open = vec![pages().join("..")];
+    let mut found = vec![pages().join("../../README.md")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn commands_that_the_manual_names_exist() {
+    let tools = [
+        "manager",
+        "client",
+        "health",
+        "heartbeat",
+        "notification",
+        "metrics",
+        "retention-lock",
+    ];
+    let known: BTreeMap<&str, Vec<String>> = tools.map(|tool| (tool, commands_of(tool))).into();
+    let mut seen = 0;
+    for path in manual() {
+        let text = fs::read_to_string(&path).unwrap();
+        // Lines of blocks, and what stands between backquotes.
+        let spans = text.split('`').skip(1).step_by(2);
+        for command in text.lines().chain(spans) {
+            let command = command.trim_start_matches("$ ").trim_start_matches("sudo ");
+            let words: Vec<&str> = command.split_whitespace().collect();
+            let (tool, words) = match words.as_slice() {
+                ["proxmox-backup-manager", words @ ..] => ("manager", words),
+                ["proxmox-backup-client", words @ ..] => ("client", words),
+                ["backstop", tool, words @ ..] => (*tool, words),
+                _ => continue,
+            };
+            let Some(known) = known.get(tool) else {
+                continue;
+            };
+            // Text that begins with the name of a program, and options before the command.
+            let is_name = |word: &&str| {
+                word.len() > 2
+                    && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+                    && !word.starts_with('-')
+            };
+            if !words.first().is_some_and(is_name) {
+                continue;
+            }
+            let names = (1..=words.len()).map(|count| words[..count].join(" "));
+            let mut names = names.filter(|name| known.contains(name));
+            assert!(
+                names.next().is_some(),
+                "{}: there is no command '{command}'",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 150, "{seen}");
 }
 
 #[test]
@@ -332,7 +400,8 @@ fn commands_and_options_in_the_text_of_a_page_stand_in_a_block_that_is_run() {
         "zpool",
         "ssh",
     ];
-    let own = [commands_of("manager"), commands_of("client")].concat();
+    let mut own = [commands_of("manager"), commands_of("client")].concat();
+    own.retain(|name| name.contains(' '));
     assert!(
         own.iter().any(|name| name == "sync-job update")
             && own.iter().any(|name| name == "catalog shell")

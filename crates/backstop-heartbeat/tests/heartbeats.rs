@@ -168,6 +168,37 @@ fn healthchecks_is_told_start_end_and_failure_of_one_run() {
 }
 
 #[test]
+fn a_push_counts_as_taken_only_when_the_receiver_took_it() {
+    let said = |receiver: Receiver, body: &str| {
+        let objection = receiver.objection(body.as_bytes());
+        objection.map(|objection| (objection.reason, objection.wait.is_some()))
+    };
+    let kuma = |body: &str| said(Receiver::UptimeKuma, body);
+    assert_eq!(kuma(r#"{"ok":true}"#), None);
+    assert_eq!(kuma(r#"{"ok":true,"msg":"OK"}"#), None);
+    for refused in [
+        r#"{"ok":false,"msg":"Monitor not found or not active."}"#,
+        r#"{"ok":"true"}"#,
+        "{}",
+        "OK",
+        "",
+        "<html>log in</html>",
+        "[true]",
+        "\u{0}",
+    ] {
+        assert!(kuma(refused).is_some(), "{refused}");
+    }
+    let checks = |body: &str| said(Receiver::Healthchecks, body);
+    for taken in ["OK", "", "ok\n"] {
+        assert_eq!(checks(taken), None, "{taken}");
+    }
+    let (reason, waits) = checks("OK (not found)").unwrap();
+    assert!(reason.contains("does not know") && !waits, "{reason}");
+    let (_, waits) = checks("OK (rate limited)").unwrap();
+    assert!(waits, "it takes more in a minute");
+}
+
+#[test]
 fn the_start_is_told_only_to_who_asked_for_it() {
     let begun = event(job("sync:s1", None), Outcome::Started);
     assert!(!monitor(json!({})).wants(&begun));

@@ -12,14 +12,20 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstop_outgoing::{HttpClient, Route};
+use backstop_outgoing::{HttpClient, Refusal, Route};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::notification::Notification;
 use crate::target::{Target, TargetKind};
 use crate::templates::Templates;
 
-/// How long one attempt may take.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a receiver may take for one step of an attempt.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one attempt may take, whatever the receiver does meanwhile.
+pub const LIMIT: Duration = Duration::from_secs(30);
+/// Least characters of an encoded secret that are masked.
+const SHORTEST_ENCODED: usize = 4;
 
 /// What targets need to know of the host.
 #[derive(Debug, Clone)]
@@ -38,6 +44,8 @@ pub struct Surroundings {
     pub sendmail: PathBuf,
     /// The texts.
     pub templates: Templates,
+    /// How long one attempt may take; see [`LIMIT`].
+    pub limit: Duration,
 }
 
 /// Why a notification did not arrive.
@@ -49,6 +57,17 @@ pub enum SendError {
     /// It failed, and may not fail later.
     #[error("{0}")]
     Failed(String),
+    /// It failed, and the receiver says when to come back.
+    #[error("{reason}")]
+    Busy {
+        /// Why.
+        reason: String,
+        /// How long it wants to be left alone.
+        wait: Duration,
+    },
+    /// It is this message that is not taken, or that cannot be made; others may be.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Target {
@@ -73,7 +92,7 @@ impl Target {
 fn http_client(surroundings: &Surroundings) -> HttpClient {
     HttpClient {
         route: surroundings.route.clone(),
-        timeout: TIMEOUT,
+        timeout: TIMEOUT.min(surroundings.limit),
         ..HttpClient::default()
     }
 }
@@ -90,9 +109,37 @@ fn masked<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) -> String 
         text = text.replace(secret, "***");
         let encoded = webhook::url_encoded(secret);
         text = text.replace(&encoded, "***");
+        for encoded in within_base64(secret.as_bytes()) {
+            text = text.replace(&encoded, "***");
+        }
     }
     text
 }
 
+/// What Base64 makes of a secret within something longer, wherever it begins there. Digits that other bytes have a part in are left
+/// out.
+fn within_base64(secret: &[u8]) -> impl Iterator<Item = String> + '_ {
+    let encoded = (0..3_usize).map(move |before| {
+        let bytes = [vec![0; before], secret.to_vec()].concat();
+        let text = STANDARD_NO_PAD.encode(&bytes);
+        // Six bits a digit.
+        let (begin, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+        text.get(begin..end).unwrap_or_default().to_owned()
+    });
+    encoded.filter(|text| text.len() >= SHORTEST_ENCODED)
+}
+
+/// What becomes of a refusal by an HTTP server.
+fn refused<'a>(refusal: &Refusal, secrets: impl IntoIterator<Item = &'a str>) -> SendError {
+    let reason = masked(&refusal.reason, secrets);
+    match refusal.retry_after {
+        _ if refusal.is_final => SendError::Refused(reason),
+        Some(wait) => SendError::Busy { reason, wait },
+        None => SendError::Failed(reason),
+    }
+}
+
+#[cfg(test)]
+mod mail_tests;
 #[cfg(test)]
 mod tests;

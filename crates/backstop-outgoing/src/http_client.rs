@@ -29,10 +29,6 @@ use crate::tls::{self, Trust, without_brackets};
 
 /// How long a proxy may take before the server is asked without it.
 const PROXY_LIMIT: Duration = Duration::from_secs(4);
-/// Most characters of an answer that an error repeats.
-const EXCERPT: usize = 200;
-/// Words of a URL that are shorter than this are not taken for secrets.
-const SHORTEST_SECRET: usize = 8;
 
 /// Why a request had no answer.
 #[derive(Debug, thiserror::Error)]
@@ -388,39 +384,6 @@ fn prepared(
         headers.insert(USER_AGENT, HeaderValue::from_static("backstop"));
     }
     Ok(request)
-}
-
-/// Says why an answer is none that accepts what was sent: its status, and the beginning of its text. `None` for 2xx. Long parts of
-/// the URL and `secrets` are masked where the server repeats them.
-pub fn refusal(answer: &Response<Vec<u8>>, url: &Uri, secrets: &[&str]) -> Option<String> {
-    if answer.status().is_success() {
-        return None;
-    }
-    let mut text = String::from_utf8_lossy(answer.body()).into_owned();
-    let path = url.path_and_query().map_or("", |path| path.as_str());
-    let words = path
-        .split(['/', '?', '&', '='])
-        .filter(|word| word.len() >= SHORTEST_SECRET);
-    let mut words: Vec<&str> = words.chain(secrets.iter().copied()).collect();
-    // What contains another goes first.
-    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-    for word in words.iter().filter(|word| !word.is_empty()) {
-        text = text.replace(word, "***");
-        let decoded = percent_decode_str(word).decode_utf8_lossy();
-        text = text.replace(&*decoded, "***");
-    }
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(EXCERPT)
-        .collect();
-    let text = text.trim();
-    let status = answer.status();
-    Some(if text.is_empty() {
-        format!("the server answered {status}")
-    } else {
-        format!("the server answered {status}: {text}")
-    })
 }
 
 /// The text of an error and of its causes, joined by `: `; a cause that the text already ends with is not repeated.

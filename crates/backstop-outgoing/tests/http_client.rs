@@ -11,7 +11,8 @@ mod push_receiver;
 use std::time::Duration;
 
 use authority::Authority;
-use backstop_outgoing::http_client::{Excess, refusal};
+use backstop_outgoing::answer::refusal;
+use backstop_outgoing::http_client::Excess;
 use backstop_outgoing::{HttpClient, RequestError, Route};
 use http::Request;
 use push_receiver::PushReceiver;
@@ -162,8 +163,9 @@ fn a_refusal_repeats_what_the_server_says_but_no_secret() {
         .parse()
         .unwrap();
     let text = refusal(&answer, &url, &["geheim"]).unwrap();
+    assert!(!text.is_final, "some day it may be let in");
     assert_eq!(
-        text,
+        text.reason,
         "the server answered 403 Forbidden: token *** of Süper and *** is bad"
     );
     let fine = http::Response::builder()
@@ -171,6 +173,35 @@ fn a_refusal_repeats_what_the_server_says_but_no_secret() {
         .body(Vec::new())
         .unwrap();
     assert_eq!(refusal(&fine, &url, &[]), None);
+}
+
+#[test]
+fn a_refusal_says_whether_it_is_for_good_and_when_to_come_back() {
+    let url = "https://host/".parse().unwrap();
+    let of = |status: u16, after: Option<&str>| {
+        let mut answer = http::Response::builder().status(status);
+        if let Some(after) = after {
+            answer = answer.header("Retry-After", after);
+        }
+        refusal(&answer.body(Vec::new()).unwrap(), &url, &[]).unwrap()
+    };
+    for status in [400, 413, 414, 415, 422, 431] {
+        assert!(of(status, None).is_final, "{status}");
+    }
+    for status in [301, 401, 403, 404, 407, 408, 409, 425, 429, 500, 502, 503] {
+        assert!(!of(status, None).is_final, "{status}");
+    }
+    let wait = |after| of(429, Some(after)).retry_after;
+    assert_eq!(wait("120"), Some(Duration::from_secs(120)));
+    for other in [
+        "-1",
+        "x",
+        "",
+        "99999999999999999999999",
+        "Fri, 31 Dec 1999 23:59:59 GMT",
+    ] {
+        assert_eq!(wait(other), None, "{other}");
+    }
 }
 
 #[test]

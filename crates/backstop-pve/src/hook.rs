@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use backstop_heartbeat::{Push, Signal};
 use backstop_outgoing::RequestError;
-use backstop_outgoing::http_client::refusal;
+use backstop_outgoing::answer::{excerpt, refusal};
 
 use crate::config::{self, Settings};
 use crate::job_record::{Guest, JobRecord, JobRecords};
@@ -222,11 +222,18 @@ fn deliver(settings: &Settings, push: &Push) -> Result<(), String> {
         client.timeout = client.timeout.min(left()).max(Duration::from_millis(1));
         let (reason, may_pass) = match client.send_blocking(request) {
             Ok(answer) => match refusal(&answer, &uri, &[]) {
-                None => return Ok(()),
-                Some(reason) => (
-                    format!("{}: {reason}", settings.server()),
+                Some(refusal) => (
+                    format!("{}: {refusal}", settings.server()),
                     answer.status().is_server_error(),
                 ),
+                None => match settings.receiver.objection(answer.body()) {
+                    None => return Ok(()),
+                    Some(objection) => {
+                        let said = excerpt(answer.body(), &uri, &[]);
+                        let reason = objection.reason;
+                        (format!("{}: {reason}: {said:?}", settings.server()), false)
+                    }
+                },
             },
             // Whom nobody trusts now, nobody trusts in a second.
             Err(err) => (err.to_string(), !matches!(err, RequestError::Tls { .. })),

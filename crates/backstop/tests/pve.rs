@@ -244,7 +244,7 @@ fn a_receiver_that_fails_at_first_is_told_again() {
     let receiver = PushReceiver::start(move |_| {
         match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
             0 => (500, "not yet".to_owned()),
-            _ => (200, String::new()),
+            _ => (200, r#"{"ok":true}"#.to_owned()),
         }
     });
     let receiver = receiver.unwrap();
@@ -281,7 +281,9 @@ fn a_receiver_by_ip_is_trusted_for_its_name_alone() {
     let authority = Authority::create(folder.path()).unwrap();
     let names = ["status.example.org"];
     let (certificate, key) = authority.issue(folder.path(), "status", &names).unwrap();
-    let receiver = PushReceiver::start_tls(&certificate, &key, |_| (200, String::new())).unwrap();
+    let receiver =
+        PushReceiver::start_tls(&certificate, &key, |_| (200, r#"{"ok":true}"#.to_owned()))
+            .unwrap();
     let trusted = format!("ca-file: {}\n", authority.certificate.display());
     // Not too long for those that are tried again.
     let short = trusted.clone() + "timeout: 4\n";

@@ -1,11 +1,11 @@
 //! A message on a Gotify server.
 
-use backstop_outgoing::http_client::refusal;
+use backstop_outgoing::answer::refusal;
 use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde_json::json;
 
-use super::{SendError, Surroundings, http_client, masked};
+use super::{SendError, Surroundings, http_client, masked, refused};
 use crate::notification::{Notification, Severity};
 use crate::target::Gotify;
 
@@ -57,6 +57,6 @@ pub(super) fn send(
         .map_err(|err| failed(err.to_string()))?;
     match refusal(&answer, &uri, &[&server.token]) {
         None => Ok(()),
-        Some(reason) => Err(failed(reason)),
+        Some(refusal) => Err(refused(&refusal, [server.token.as_str()])),
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn message(
         set(&mut headers, "Resent-From", &from);
         set(&mut headers, "Resent-To", &to.join(", "));
         set(&mut headers, "Resent-Date", &date(notification.time));
-        return [headers.to_string().as_bytes(), raw].concat();
+        return [headers.to_string().as_bytes(), &normalized(raw)].concat();
     }
     let rendered = surroundings.templates.render(notification);
     set(&mut headers, "From", &from);
@@ -79,6 +79,43 @@ pub(super) fn message(
     let body = MultiPart::alternative_plain_html(rendered.text, rendered.html);
     // The header of a part ends with an empty line, that of the mail is continued by it.
     [headers.to_string().into_bytes(), body.formatted()].concat()
+}
+
+/// A mail of another program as mails go over a line (RFC 5321, 2.3.8): each line ends with CR LF, and the line with which mailboxes
+/// begin a mail is no part of it. What does not begin with a header gets the empty line that ends headers.
+fn normalized(raw: &[u8]) -> Vec<u8> {
+    let mut rest = raw;
+    if rest.starts_with(b"From ") {
+        let end = rest.iter().position(|byte| *byte == b'\n');
+        let end = end.map_or(rest.len(), |end| end.saturating_add(1));
+        rest = rest.get(end..).unwrap_or_default();
+    }
+    let mut mail = Vec::with_capacity(rest.len().saturating_add(rest.len() / 32));
+    let first = rest.split(|byte| matches!(byte, b'\n' | b'\r')).next();
+    let first = first.unwrap_or_default();
+    let name = first.split(|byte| *byte == b':').next().unwrap_or_default();
+    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    let is_header = is_name && name.len() < first.len();
+    if !is_header && !first.is_empty() {
+        mail.extend_from_slice(b"\r\n");
+    }
+    let mut bytes = rest.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\r' | b'\n' => {
+                // A CR alone, which no line may hold, ends a line, too.
+                if byte == b'\r' {
+                    bytes.next_if_eq(&b'\n');
+                }
+                mail.extend_from_slice(b"\r\n");
+            }
+            byte => mail.push(byte),
+        }
+    }
+    if !mail.ends_with(b"\n") {
+        mail.extend_from_slice(b"\r\n");
+    }
+    mail
 }
 
 fn set(headers: &mut Headers, name: &'static str, value: &str) {

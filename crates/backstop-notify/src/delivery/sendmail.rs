@@ -1,15 +1,22 @@
 //! Mail by the program `sendmail` of this host.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use super::{SendError, Surroundings, TIMEOUT, mail};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::{SendError, Surroundings, mail};
 use crate::notification::Notification;
 use crate::target::Mail;
 
-/// Most characters of what the program says that an error repeats.
-const EXCERPT: u64 = 400;
+/// Most bytes of what the program says that an error repeats.
+const EXCERPT: usize = 400;
+/// How often it is looked at.
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) fn send(
     mail: &Mail,
@@ -17,68 +24,146 @@ pub(super) fn send(
     surroundings: &Surroundings,
 ) -> Result<(), SendError> {
     let envelope = mail::envelope(mail, surroundings)?;
-    let message = mail::message(&envelope, notification, surroundings);
+    let message = to_unix_lines(&mail::message(&envelope, notification, surroundings));
+    let name = &surroundings.sendmail;
     let failed = |what: &str, err: std::io::Error| {
-        let program = &surroundings.sendmail;
-        SendError::Failed(format!("unable to {what} {program:?} - {err}"))
+        SendError::Failed(format!("unable to {what} {name:?} - {err}"))
     };
-    let mut program = Command::new(&surroundings.sendmail)
+    let program = Command::new(name)
         .args(["-B", "8BITMIME", "-i", "-f", &envelope.from, "--"])
         .args(&envelope.to)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        // What it starts can be ended with it.
+        .process_group(0)
         .spawn()
         .map_err(|err| failed("start", err))?;
-    // It may end before it has read everything; its status says more than a broken pipe.
-    let input = program.stdin.take();
-    let writer = std::thread::spawn(move || match input {
-        Some(mut input) => input.write_all(&to_unix_lines(&message)),
-        None => Ok(()),
-    });
-    let complaint = program.stderr.take();
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        if let Some(complaint) = complaint {
-            // What cannot be read is no more than a missing explanation.
-            let _ = complaint.take(EXCERPT).read_to_string(&mut text);
-        }
-        text
-    });
-    let started = Instant::now();
+    let mut run = Run::of(program).map_err(|err| failed("use the pipes of", err))?;
+    let deadline = Instant::now() + surroundings.limit;
     let status = loop {
-        match program.try_wait().map_err(|err| failed("wait for", err))? {
+        match run.go_on(&message).map_err(|err| failed("wait for", err))? {
             Some(status) => break status,
-            None if started.elapsed() >= TIMEOUT * 3 => {
-                // Its end is waited for next, and an error of that is none of the notification.
-                let _ = program.kill();
-                let _ = program.wait();
-                let limit = TIMEOUT * 3;
+            None if Instant::now() >= deadline => {
+                run.kill();
+                let limit = surroundings.limit;
                 return Err(SendError::Failed(format!(
-                    "{:?} did not end within {limit:?}",
-                    surroundings.sendmail
+                    "{name:?} did not end within {limit:?}"
                 )));
             }
-            None => std::thread::sleep(std::time::Duration::from_millis(20)),
+            None => std::thread::sleep(PAUSE),
         }
     };
-    let written = writer.join();
-    let complaint = reader.join().unwrap_or_default();
     if !status.success() {
+        let complaint = String::from_utf8_lossy(&run.complaint);
         let complaint = complaint.trim();
         let colon = if complaint.is_empty() { "" } else { ": " };
-        return Err(SendError::Failed(format!(
-            "{:?} failed ({status}){colon}{complaint}",
-            surroundings.sendmail
-        )));
+        let reason = format!("{name:?} failed ({status}){colon}{complaint}");
+        // EX_DATAERR
+        return Err(match status.code() {
+            Some(65) => SendError::Refused(reason),
+            _ => SendError::Failed(reason),
+        });
     }
-    match written {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(err)) => Err(failed("give the mail to", err)),
-        Err(_) => Err(SendError::Failed(
-            "the mail could not be given to sendmail".to_owned(),
-        )),
+    match run.broken {
+        None => Ok(()),
+        Some(err) => Err(failed("give the mail to", err)),
     }
+}
+
+/// A program that is being given a mail. Its pipes are never waited for: what it leaves behind may hold them for long.
+struct Run {
+    program: Child,
+    input: Option<ChildStdin>,
+    output: Option<ChildStderr>,
+    written: usize,
+    /// Why not all could be written. It may end before it has read everything; its status says more than that then.
+    broken: Option<std::io::Error>,
+    complaint: Vec<u8>,
+    status: Option<ExitStatus>,
+}
+
+impl Run {
+    fn of(mut program: Child) -> std::io::Result<Self> {
+        let (input, output) = (program.stdin.take(), program.stderr.take());
+        let mut run = Self {
+            program,
+            input,
+            output,
+            written: 0,
+            broken: None,
+            complaint: Vec::new(),
+            status: None,
+        };
+        let pipes = run.input.as_ref().map(without_waiting);
+        let pipes = pipes
+            .into_iter()
+            .chain(run.output.as_ref().map(without_waiting));
+        let made: std::io::Result<()> = pipes.collect();
+        if made.is_err() {
+            run.kill();
+        }
+        made.map(|()| run)
+    }
+
+    /// Does what can be done at once. Returns its status when it has ended and has been given everything.
+    fn go_on(&mut self, message: &[u8]) -> std::io::Result<Option<ExitStatus>> {
+        // Before its pipes, so that all that it said is heard.
+        if self.status.is_none() {
+            self.status = self.program.try_wait()?;
+        }
+        while let Some(input) = &mut self.input {
+            let rest = message.get(self.written..).unwrap_or_default();
+            if rest.is_empty() {
+                self.input = None;
+                break;
+            }
+            match input.write(rest) {
+                Ok(count) => self.written = self.written.saturating_add(count),
+                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) => {
+                    self.broken = Some(err);
+                    self.input = None;
+                }
+            }
+        }
+        self.listen();
+        Ok(self.status.filter(|_| self.input.is_none()))
+    }
+
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Some(output) = &mut self.output {
+            match output.read(&mut buffer) {
+                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                // What cannot be read is no more than a missing explanation.
+                Ok(0) | Err(_) => self.output = None,
+                Ok(count) => {
+                    let room = EXCERPT.saturating_sub(self.complaint.len());
+                    let said = buffer.get(..count.min(room)).unwrap_or_default();
+                    self.complaint.extend_from_slice(said);
+                }
+            }
+        }
+    }
+
+    /// Ends it, and what it has started. An error of that is none of the notification.
+    fn kill(&mut self) {
+        let group = i32::try_from(self.program.id())
+            .ok()
+            .and_then(Pid::from_raw);
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.program.wait();
+    }
+}
+
+fn without_waiting(pipe: &impl AsFd) -> std::io::Result<()> {
+    let flags = fcntl_getfl(pipe)?;
+    Ok(fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?)
 }
 
 /// Programs of that name take lines as the system writes them.

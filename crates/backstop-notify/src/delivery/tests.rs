@@ -74,7 +74,7 @@ fn receiver(status: &'static str, answer: &'static str) -> (String, Receiver<Got
     (format!("http://{address}"), got)
 }
 
-fn surroundings() -> Surroundings {
+pub(super) fn surroundings() -> Surroundings {
     Surroundings {
         node: "vm".into(),
         fqdn: "vm.example.com".into(),
@@ -83,10 +83,11 @@ fn surroundings() -> Surroundings {
         mail_of: BTreeMap::new(),
         sendmail: "/nonexistent/sendmail".into(),
         templates: Templates::default(),
+        limit: LIMIT,
     }
 }
 
-fn failure() -> Notification {
+pub(super) fn failure() -> Notification {
     let data = json!({
         "datastore": "s1", "hostname": "vm", "error": "it said \"no\"\nand\tmore: ü", "base-url": "https://vm:8007"
     });
@@ -111,7 +112,7 @@ fn recovery() -> Notification {
     recovery
 }
 
-fn target(ty: &str, properties: Value) -> Target {
+pub(super) fn target(ty: &str, properties: Value) -> Target {
     let mut settings = Settings::default();
     let properties = properties.as_object().unwrap();
     settings.create(ty, "target", properties).unwrap();
@@ -207,6 +208,86 @@ fn the_recipes_for_slack_and_teams_send_to_a_url_that_is_a_secret() {
             panic!("no webhook");
         };
         assert!(!hook.url.contains("hush"));
+    }
+}
+
+#[test]
+fn slack_sees_no_markup_in_what_a_message_holds() {
+    let (url, got) = receiver("200 OK", "ok");
+    let mut failed = failure();
+    failed.show("error", "<!channel> \"a\" & <@U1>".into());
+    made_by("slack", &[("url", &url)])
+        .send(&failed, &surroundings())
+        .unwrap();
+    let text = got.recv().unwrap().json()["text"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let wanted = "&lt;!channel&gt; \"a\" &amp; &lt;@U1&gt;";
+    assert!(text.contains(wanted) && !text.contains('<'), "{text}");
+}
+
+#[test]
+fn ntfy_is_sent_no_more_than_it_takes_for_a_message() {
+    let (url, got) = receiver("200 OK", "ok");
+    let mut long = failure();
+    long.show("error", "日本語の🚨".repeat(400).into());
+    made_by("ntfy", &[("url", &*url), ("topic", "t")])
+        .send(&long, &surroundings())
+        .unwrap();
+    let text = got.recv().unwrap().json()["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(text.len() <= 4096 && text.ends_with('…'), "{}", text.len());
+    assert!(text.len() > 3000, "{}", text.len());
+}
+
+#[test]
+fn what_a_server_will_never_take_is_told_from_what_it_may_take_later() {
+    let error = |status: &'static str| {
+        let (url, _got) = receiver(status, "no");
+        let hook = target("webhook", json!({ "method": "post", "url": url }));
+        hook.send(&failure(), &surroundings()).unwrap_err()
+    };
+    for status in ["400 Bad Request", "413 Too Large", "422 No"] {
+        let error = error(status);
+        assert!(
+            matches!(error, SendError::Refused(_)),
+            "{status}: {error:?}"
+        );
+    }
+    for status in ["401 Unauthorized", "404 Not Found", "429 Slow", "503 Oops"] {
+        let error = error(status);
+        assert!(matches!(error, SendError::Failed(_)), "{status}: {error:?}");
+    }
+    // as the head of the answer
+    let error = error("429 Slow\r\nRetry-After: 77");
+    let wait = Duration::from_secs(77);
+    assert!(matches!(error, SendError::Busy { wait: after, .. } if after == wait));
+    let url = "http://127.0.0.1:1/{{ bogus";
+    let hook = target("webhook", json!({ "method": "post", "url": url }));
+    let error = hook.send(&failure(), &surroundings()).unwrap_err();
+    assert!(matches!(error, SendError::Refused(_)), "{error:?}");
+}
+
+#[test]
+fn a_secret_is_masked_wherever_it_begins_within_base64() {
+    use base64::engine::general_purpose::STANDARD;
+    let secret = "correct horse";
+    for before in ["", "a", "ab", "\0user\0", "abcd"] {
+        for after in ["", "x", "xy", "xyz"] {
+            let encoded = STANDARD.encode(format!("{before}{secret}{after}"));
+            let text = masked(&format!("5.7.8 {encoded} is no login"), [secret]);
+            assert!(text.contains("***"), "{text}");
+            let left = text.replace("***", "");
+            let left = left.trim_start_matches("5.7.8 ");
+            assert!(left.len() < 12 + 8 + " is no login".len(), "{text}");
+            assert!(
+                !left.contains("b3JyZWN0") && !left.contains("aG9yc2"),
+                "{text}"
+            );
+        }
     }
 }
 
@@ -334,84 +415,4 @@ fn a_broken_template_and_a_closed_port_are_said() {
         text.contains("127.0.0.1:1") && !text.contains("hush"),
         "{text}"
     );
-}
-
-/// A program that is started while another test starts one would find its file still open there.
-static PROGRAMS: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-/// A program in the place of sendmail that keeps its arguments and the mail.
-fn fake_sendmail(folder: &std::path::Path, end: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = folder.join("sendmail");
-    let place = folder.display();
-    let script =
-        format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > {place}/args\ncat > {place}/mail\n{end}\n");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-#[test]
-fn mail_goes_to_sendmail_with_its_recipients_and_both_texts() {
-    let _alone = PROGRAMS.lock();
-    let folder = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings {
-        sendmail: fake_sendmail(folder.path(), "exit 0"),
-        mail_of: BTreeMap::from([("a@pbs".to_owned(), "ann@example.com".to_owned())]),
-        ..surroundings()
-    };
-    let mail = target(
-        "sendmail",
-        json!({ "mailto": ["zoe@example.com", "root"], "mailto-user": ["a@pbs", "b@pbs"], "author": "Bäckup \"x\"" }),
-    );
-    mail.send(&failure(), &surroundings).unwrap();
-    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-    let arguments = "-B\n8BITMIME\n-i\n-f\nroot\n--\nann@example.com\nroot\nzoe@example.com\n";
-    assert_eq!(read("args"), arguments);
-    let mail = read("mail");
-    for part in [
-        "To: ann@example.com, root, zoe@example.com\n",
-        "Subject: Garbage Collect Datastore 's1' failed\n",
-        "Date: Sat, 28 Nov 2026 12:00:00 +0000\n",
-        "Auto-Submitted: auto-generated\n",
-        "MIME-Version: 1.0\n",
-        "Content-Type: multipart/alternative",
-        "Content-Type: text/plain; charset=utf-8",
-        "Content-Type: text/html; charset=utf-8",
-    ] {
-        assert!(mail.contains(part), "{part}\n{mail}");
-    }
-    assert!(
-        mail.starts_with("From: ") && mail.contains("<root>\n"),
-        "{mail}"
-    );
-    assert!(!mail.contains('\r') && mail.is_ascii(), "{mail}");
-}
-
-#[test]
-fn a_mail_program_that_fails_or_is_missing_is_said() {
-    let _alone = PROGRAMS.lock();
-    let folder = tempfile::tempdir().unwrap();
-    let mail = target("sendmail", json!({ "mailto": ["a@example.com"] }));
-    let text = mail
-        .send(&failure(), &surroundings())
-        .unwrap_err()
-        .to_string();
-    assert!(text.contains("/nonexistent/sendmail"), "{text}");
-    let surroundings = Surroundings {
-        sendmail: fake_sendmail(folder.path(), "echo no relay >&2; exit 75"),
-        ..surroundings()
-    };
-    let text = mail
-        .send(&failure(), &surroundings)
-        .unwrap_err()
-        .to_string();
-    assert!(text.contains("no relay") && text.contains("75"), "{text}");
-}
-
-#[test]
-fn mail_for_users_without_an_address_has_nobody_to_go_to() {
-    let mail = target("sendmail", json!({ "mailto-user": ["root@pam"] }));
-    let error = mail.send(&failure(), &surroundings()).unwrap_err();
-    assert!(matches!(error, SendError::Nobody(_)), "{error}");
 }

@@ -1,10 +1,10 @@
 //! A request whose parts are templates.
 //!
 //! Templates know what those of stock servers know: `title`, `message`, `severity`, `timestamp`, `fields`, `secrets`, and the helpers
-//! `url-encode`, `escape` and `json`; beside that `time`, the moment in RFC 3339, and `excerpt`, the beginning of a message that is long,
-//! for services that take no long ones.
+//! `url-encode`, `escape` and `json`; beside that `time`, the moment in RFC 3339, `excerpt`, the beginning of a message that is long,
+//! for services that take no long ones, and `slack-escape`, as `escape` for what Slack would take for markup.
 
-use backstop_outgoing::http_client::refusal;
+use backstop_outgoing::answer::refusal;
 use handlebars::{
     Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderErrorReason, no_escape,
 };
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{SendError, Surroundings, http_client, masked};
+use super::{SendError, Surroundings, http_client, masked, refused};
 use crate::notification::Notification;
 use crate::target::Webhook;
 
@@ -56,13 +56,31 @@ pub(super) fn url_encoded(text: &str) -> String {
 
 /// Most characters of an excerpt.
 const EXCERPT: usize = 1500;
+/// Most bytes of one: ntfy takes 4096.
+const EXCERPT_BYTES: usize = 4000;
 
 fn excerpt(message: &str) -> String {
     let message = message.trim_end();
-    match message.char_indices().nth(EXCERPT) {
-        Some((end, _)) => format!("{} …", message.get(..end).unwrap_or_default()),
+    let mut ends = message.char_indices().enumerate();
+    let end = ends.find(|(count, (at, c))| {
+        *count == EXCERPT || at.saturating_add(c.len_utf8()) > EXCERPT_BYTES
+    });
+    match end {
+        Some((_, (end, _))) => format!("{} …", message.get(..end).unwrap_or_default()),
         None => message.to_owned(),
     }
+}
+
+fn in_json(text: &str) -> String {
+    let json = Value::from(text).to_string();
+    json.get(1..json.len() - 1).unwrap_or_default().to_owned()
+}
+
+/// Text in which Slack sees no markup of its own, such as a call to everybody in a channel.
+fn without_markup(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn value<'a>(helper: &'a Helper<'_>, name: &'static str) -> Result<&'a Value, RenderErrorReason> {
@@ -83,12 +101,12 @@ fn text(value: &Value) -> String {
 
 fn expander() -> Handlebars<'static> {
     type Function = fn(&Value) -> String;
-    let functions: [(&str, Function); 3] = [
+    let functions: [(&str, Function); 4] = [
         ("url-encode", |value| url_encoded(&text(value))),
         ("json", Value::to_string),
-        ("escape", |value| {
-            let json = Value::String(text(value)).to_string();
-            json.get(1..json.len() - 1).unwrap_or_default().to_owned()
+        ("escape", |value| in_json(&text(value))),
+        ("slack-escape", |value| {
+            in_json(&without_markup(&text(value)))
         }),
     ];
     let mut handlebars = Handlebars::new();
@@ -118,7 +136,7 @@ pub(super) fn request(
     surroundings: &Surroundings,
 ) -> Result<Request<Vec<u8>>, SendError> {
     let secrets = || hook.secrets.iter().map(|secret| secret.value.as_str());
-    let failed = |reason: String| SendError::Failed(masked(&reason, secrets()));
+    let failed = |reason: String| SendError::Refused(masked(&reason, secrets()));
     let rendered = surroundings.templates.render(notification);
     let by_name: serde_json::Map<String, Value> = hook
         .secrets
@@ -184,6 +202,6 @@ pub(super) fn send(
         .map_err(|err| failed(err.to_string()))?;
     match refusal(&answer, &url, &secrets().collect::<Vec<_>>()) {
         None => Ok(()),
-        Some(reason) => Err(failed(reason)),
+        Some(refusal) => Err(refused(&refusal, secrets())),
     }
 }

@@ -48,6 +48,9 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
     let observation = ledger.observe(findings, &held, &settings.windows, &moment);
     let is_news = news || has_jumped || *known != learnt || !observation.changes.is_empty();
     *known = learnt;
+    observation.changes.iter().for_each(report);
+    // Before it is remembered as told: a crash in between tells twice rather than never.
+    deliveries::tell(server, now, &observation.changes);
     if is_news {
         memory.store();
     }
@@ -60,8 +63,6 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
         groups: facts.groups,
         certificates: facts.certificates,
     });
-    observation.changes.iter().for_each(report);
-    deliveries::tell(server, now, &observation.changes);
 }
 
 /// What the operator has said; nothing while the file cannot be read, which is a finding.

@@ -1,9 +1,9 @@
 //! Delivering pushes.
 
 use backstop_heartbeat::{Monitor, Push};
-use backstop_outgoing::http_client::refusal;
+use backstop_outgoing::answer::{excerpt, refusal};
 use backstop_outgoing::spool::{Look, Pass};
-use backstop_outgoing::{Carrier, Delivery, HttpClient, Route, Spool, SpoolError};
+use backstop_outgoing::{Carrier, Delivery, HttpClient, Refusal, Route, Spool, SpoolError};
 
 use super::{Heartbeats, settings};
 use crate::config::remote::node_proxy;
@@ -22,11 +22,11 @@ impl Carrier for Heartbeats {
             // Nobody watches any more.
             Err(EditError::NotFound(_)) => return Delivery::Withdrawn,
             Ok(monitor) => send(&self.config, &monitor, push),
-            Err(err) => Err(err.to_string()),
+            Err(err) => Err(failed(&err)),
         };
         match sent {
             Ok(()) => Delivery::Delivered,
-            Err(reason) => {
+            Err(Refusal { reason, .. }) => {
                 tracing::warn!(monitor = name, reason, "a heartbeat did not arrive");
                 Delivery::Failed(reason)
             }
@@ -50,27 +50,46 @@ impl Carrier for Heartbeats {
 ///
 /// # Errors
 /// Why it did not take it; without the URL.
-pub fn send(config: &ConfigStore, monitor: &Monitor, push: &Push) -> Result<(), String> {
+pub fn send(config: &ConfigStore, monitor: &Monitor, push: &Push) -> Result<(), Refusal> {
     let request = push
         .request(monitor.receiver, &monitor.url, monitor.exit_code)
-        .map_err(|err| err.to_string())?;
+        .map_err(|err| failed(&err))?;
     let Some(request) = request else {
         return Ok(());
     };
-    let proxy = node_proxy(config).map_err(|err| err.to_string())?;
+    let proxy = node_proxy(config).map_err(|err| failed(&err))?;
     let client = HttpClient {
-        route: Route::of_host(proxy).map_err(|err| err.to_string())?,
+        route: Route::of_host(proxy).map_err(|err| failed(&err))?,
         verify: monitor.verify_tls,
         authorities: monitor.ca_file.clone(),
         server_name: monitor.tls_server_name.clone(),
         ..HttpClient::default()
     };
     let url = request.uri().clone();
-    let answer = client
-        .send_blocking(request)
-        .map_err(|err| err.to_string())?;
-    match refusal(&answer, &url, &[]) {
+    let answer = client.send_blocking(request).map_err(|err| failed(&err))?;
+    let refused = refusal(&answer, &url, &[]).or_else(|| {
+        let objection = monitor.receiver.objection(answer.body())?;
+        let said = excerpt(answer.body(), &url, &[]);
+        Some(Refusal {
+            reason: format!("{}; it answered {said:?}", objection.reason),
+            is_final: false,
+            retry_after: objection.wait,
+        })
+    });
+    match refused {
         None => Ok(()),
-        Some(reason) => Err(format!("{}: {reason}", monitor.server())),
+        Some(refused) => Err(Refusal {
+            reason: format!("{}: {}", monitor.server(), refused.reason),
+            ..refused
+        }),
+    }
+}
+
+/// What failed on the way there, and may not fail later.
+fn failed(err: &dyn std::error::Error) -> Refusal {
+    Refusal {
+        reason: err.to_string(),
+        is_final: false,
+        retry_after: None,
     }
 }

@@ -232,14 +232,13 @@ async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock, wh
                 .notifier()
                 .run_ended(&server, told, &upid, (endtime, &state));
         }
-        let outcome = outcome(&state);
+        // Before the end is noted: a crash in between tells twice rather than never. And before the next run can begin: in order.
+        let duration = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tell(&server, &job, &upid, whom.place, outcome(&state), duration);
         let state = JobResult::new(endtime, state);
         if let Err(err) = states.finish(&job, upid.clone(), state) {
             tracing::error!(%job, %err, "the end of a run of this job is not noted");
         }
-        // Before the next run can begin, so that what is told is told in order.
-        let duration = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tell(&server, &job, &upid, whom.place, outcome, duration);
         server.job_runs().end(&job, &upid, lock);
     };
     if let Err(err) = tokio::task::spawn_blocking(note).await {

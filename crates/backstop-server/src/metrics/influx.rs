@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use backstop_outgoing::http_client::refusal;
+use backstop_outgoing::answer::refusal;
 use backstop_outgoing::{HttpClient, RequestError};
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -232,7 +232,7 @@ impl MetricServer {
         let answer = client.send_blocking(request.body(body)?)?;
         let secrets: Vec<&str> = token.iter().map(String::as_str).collect();
         match refusal(&answer, &uri, &secrets) {
-            Some(reason) => Err(ForwardError::Refused(reason)),
+            Some(refusal) => Err(ForwardError::Refused(refusal.reason)),
             None => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use backstop_notify::delivery::LIMIT;
 use backstop_notify::target::{Mail, TargetKind};
 use backstop_notify::{
     Dispatch, DispatchError, Notification, SendError, Settings, SettingsError, Surroundings,
@@ -218,7 +219,11 @@ impl Carrier for Notifier {
                 );
                 Delivery::Withdrawn
             }
-            Err(SendError::Failed(reason)) => Delivery::Failed(reason),
+            Err(
+                SendError::Failed(reason)
+                | SendError::Refused(reason)
+                | SendError::Busy { reason, .. },
+            ) => Delivery::Failed(reason),
         }
     }
 
@@ -290,5 +295,6 @@ fn surroundings(host: &Host, config: &ConfigStore, roots: &Roots) -> Result<Surr
         mail_of,
         sendmail,
         templates: Templates::with_overrides(templates),
+        limit: LIMIT,
     })
 }

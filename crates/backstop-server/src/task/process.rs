@@ -24,12 +24,17 @@ pub fn next_task_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Field 22 of the process's `stat`: its start in clock ticks since the system's start.
+/// When a process was started, in clock ticks since the system's start (field 22 of its `stat`); `None` when there is none, or it is dead
+/// and only waits for its parent to notice.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field, the program's name, can hold anything; it ends with the last parenthesis.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    match fields.next()? {
+        "Z" | "X" | "x" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -43,5 +48,22 @@ mod tests {
         assert!(is_alive(pid, start));
         assert!(!is_alive(pid, start + 1));
         assert_ne!(next_task_id(), next_task_id());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_dead_before_its_parent_has_noticed() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (pid, start) = (child.id(), start_time(child.id()).unwrap());
+        assert!(is_alive(pid, start));
+        drop(child.stdin.take());
+        let begin = std::time::Instant::now();
+        while is_alive(pid, start) {
+            assert!(begin.elapsed().as_secs() < 60);
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
     }
 }

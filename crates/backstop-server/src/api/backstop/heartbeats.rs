@@ -201,6 +201,7 @@ fn test(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
         duration: None,
         run: None,
     };
-    heartbeats::send(server.config(), &monitor, &push).map_err(ApiError::bad_request)?;
+    heartbeats::send(server.config(), &monitor, &push)
+        .map_err(|refusal| ApiError::bad_request(refusal.reason))?;
     Ok(Reply::null())
 }

@@ -254,6 +254,8 @@ pub struct DeliveryFacts {
     pub waiting: u64,
     /// How many were given up lately.
     pub lost: u64,
+    /// How many the receiver refuses; they are kept until somebody discards them or has them tried again.
+    pub refused: u64,
     /// Since when the oldest waits, or when the first that is lost was made.
     pub since: Option<i64>,
     /// Why the last attempt failed.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use backstop_types::{BackupGroup, DatastoreName, Namespace};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::event::{Place, Source};
 
@@ -32,7 +33,7 @@ const KINDS: [(&str, &str); 5] = [
     ("realm-sync", "realm-sync"),
 ];
 
-/// A job, shown and read as `KIND:ID`.
+/// A job, shown, read and stored as `KIND:ID`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     kind: &'static str,
@@ -47,6 +48,32 @@ impl Job {
             kind,
             id: id.to_owned(),
         })
+    }
+}
+
+impl Job {
+    /// Its kind, as monitors name it: `gc`, `prune`, `verify`, `sync` or `realm-sync`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Its id; of a garbage collection the datastore, of the sync of a realm the realm.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Serialize for Job {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Job {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

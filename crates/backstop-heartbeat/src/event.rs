@@ -10,10 +10,10 @@ use crate::receiver::{Push, Signal};
 use crate::run_id::RunId;
 
 /// Longest message of a push, in characters. Receivers cut what is longer, at places of their own.
-const LONGEST_MESSAGE: usize = 200;
+pub(crate) const LONGEST_MESSAGE: usize = 200;
 
 /// Where something happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The datastore.
     pub store: DatastoreName,
@@ -22,12 +22,28 @@ pub struct Place {
 }
 
 /// What ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// A job, and where it works, if that is one place.
     Job(Job, Option<Place>),
     /// A backup of a group.
-    Backup(Place, BackupGroup),
+    Backup(Place, #[serde(with = "group_as_text")] BackupGroup),
+}
+
+mod group_as_text {
+    use backstop_types::BackupGroup;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(group: &BackupGroup, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(group)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BackupGroup, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
 }
 
 impl fmt::Display for Source {
@@ -59,7 +75,7 @@ pub enum Outcome {
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// What ran.
     pub source: Source,
@@ -94,12 +110,17 @@ impl Event {
 
 /// A message as receivers take it: one line of bounded length.
 fn message(text: &str) -> String {
+    one_line(text, LONGEST_MESSAGE)
+}
+
+/// A text as one line of at most so many characters, and a sign where it was longer.
+pub(crate) fn one_line(text: &str, longest: usize) -> String {
     let line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     let mut line = line.trim().to_owned();
-    if let Some((cut, _)) = line.char_indices().nth(LONGEST_MESSAGE) {
+    if let Some((cut, _)) = line.char_indices().nth(longest) {
         line.truncate(cut);
         line.push('…');
     }

@@ -9,6 +9,7 @@ mod event;
 mod monitor;
 mod receiver;
 mod run_id;
+mod waiting;
 
 pub use answer::Objection;
 pub use binding::{Binding, BindingError, Job};
@@ -16,3 +17,4 @@ pub use event::{Event, Outcome, Place, Source};
 pub use monitor::{Monitor, MonitorError, Monitors};
 pub use receiver::{Push, Receiver, Signal, UrlError, check_url, shown_server};
 pub use run_id::RunId;
+pub use waiting::WaitingPush;

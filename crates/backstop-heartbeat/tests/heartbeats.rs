@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use backstop_heartbeat::{
-    Event, Job, Monitor, Outcome, Place, Push, Receiver, RunId, Signal, Source, check_url,
+    Event, Job, Monitor, Outcome, Place, Push, Receiver, RunId, Signal, Source, WaitingPush,
+    check_url,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -214,6 +215,96 @@ fn warnings_are_good_unless_the_monitor_says_otherwise() {
         signal(monitor(json!({"warnings-are-down": true}))),
         Signal::Down
     );
+}
+
+#[test]
+fn a_push_that_comes_late_says_when_its_run_ended() {
+    let mut event = event(backup("tank", "", "vm/100"), Outcome::Ok);
+    (event.started, event.duration) = (1_000_000, 60_000);
+    let waiting = WaitingPush::of(&event);
+    let text = serde_json::to_string(&waiting).unwrap();
+    assert_eq!(serde_json::from_str::<WaitingPush>(&text).unwrap(), waiting);
+    let shown = |time: i64| format!("at {time}");
+    let told = |now: i64| waiting.told(now, shown).unwrap().message;
+    assert_eq!(told(1_000_060 + 300), "backup tank:vm/100: OK");
+    assert_eq!(
+        told(1_000_060 + 301),
+        "backup tank:vm/100: OK (ended at 1000060)"
+    );
+    event.outcome = Outcome::Failed("é".repeat(500));
+    let long = WaitingPush::of(&event)
+        .told(2_000_000, shown)
+        .unwrap()
+        .message;
+    assert!(long.ends_with("… (ended at 1000060)"), "{long}");
+    assert!(long.chars().count() <= 201, "{long}");
+    event.outcome = Outcome::Started;
+    let start = WaitingPush::of(&event);
+    assert!(start.told(1_000_100, shown).is_some());
+    // A receiver would wait for its end from then on.
+    assert_eq!(start.told(2_000_000, shown), None);
+    // What an earlier version left has no time.
+    let left = r#"{"signal":"up","message":"gc:s: OK"}"#;
+    let left: WaitingPush = serde_json::from_str(left).unwrap();
+    assert_eq!(left.told(2_000_000, shown).unwrap().message, "gc:s: OK");
+}
+
+#[test]
+fn of_old_pushes_only_the_newest_of_each_source_is_told() {
+    let ended = |source: Source, started: i64| {
+        let event = event(source, Outcome::Ok);
+        WaitingPush::of(&Event {
+            started,
+            duration: 0,
+            ..event
+        })
+    };
+    let vm = |started| ended(backup("tank", "", "vm/100"), started);
+    let mut newest = vm(10_000);
+    assert!(newest.replaces(&vm(6_399), 10_000));
+    assert!(
+        !newest.replaces(&vm(6_400), 10_000),
+        "young enough to be news"
+    );
+    assert!(!newest.replaces(&ended(backup("tank", "", "vm/101"), 0), 10_000));
+    let mut earlier = vm(1000);
+    earlier.absorb(&vm(0));
+    newest.absorb(&earlier);
+    newest.absorb(&vm(2000));
+    let told = newest.told(10_000, |_| String::new()).unwrap().message;
+    assert_eq!(told, "backup tank:vm/100: OK (3 earlier runs not told)");
+    let mut start = vm(10_000);
+    start.push.signal = Signal::Start;
+    assert!(
+        !start.replaces(&vm(0), 10_000),
+        "a start says nothing of how it went"
+    );
+}
+
+#[test]
+fn an_event_can_be_kept_until_it_is_known_whom_it_concerns() {
+    let at = place("tank", "a/b");
+    for source in [
+        backup("tank", "a/b", "vm/100"),
+        backup("tank", "", "host/x"),
+        job("sync:offsite", Some(at)),
+        job("gc:s", None),
+    ] {
+        for outcome in [
+            Outcome::Ok,
+            Outcome::Warnings(2),
+            Outcome::Failed("no".into()),
+            Outcome::Started,
+        ] {
+            let event = event(source.clone(), outcome);
+            let text = serde_json::to_string(&event).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Event>(&text).unwrap(),
+                event,
+                "{text}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@
 
 pub mod delivery;
 pub mod dispatch;
-mod durable_file;
 pub mod matcher;
 pub mod named_value;
 pub mod notification;

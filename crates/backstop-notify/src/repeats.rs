@@ -69,6 +69,9 @@ struct Failing {
     severity: Severity,
     /// By target and reason: when it was told.
     told: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Targets at which such a message has arrived.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    reached: BTreeSet<String>,
 }
 
 /// What a notification is about; `None` for one that is about nothing that can end, such as a test.
@@ -229,6 +232,7 @@ impl Repeats {
                 count: 0,
                 severity: notification.severity,
                 told: BTreeMap::new(),
+                reached: BTreeSet::new(),
             });
             failing.last = now;
             failing.count = failing.count.saturating_add(1);
@@ -267,6 +271,51 @@ impl Repeats {
             plan.sends.push((target.clone(), telling));
         }
         plan
+    }
+
+    /// Remembers that the message of a failure has arrived at a target; says whether that is news.
+    pub fn arrived(&mut self, target: &str, notification: &Notification) -> bool {
+        let mut is_news = false;
+        for topic in topics(notification) {
+            if let Some(failing) = self.topics.get_mut(&topic) {
+                is_news |= failing.reached.insert(target.to_owned());
+            }
+        }
+        is_news
+    }
+
+    /// Forgets that a target was told of a failure, as the message will not arrive: unless another has, or is on its way, its end is not
+    /// told there, and the next failure is told at once. Says whether that changes anything.
+    pub fn lost(&mut self, target: &str, notification: &Notification) -> bool {
+        let mut is_news = false;
+        for topic in topics(notification) {
+            let Some(failing) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            let Some(told) = failing.told.get_mut(target) else {
+                continue;
+            };
+            let before = told.len();
+            told.retain(|_, time| *time != notification.time);
+            is_news |= told.len() < before;
+            if told.is_empty() && !failing.reached.contains(target) {
+                failing.told.remove(target);
+                is_news = true;
+            }
+        }
+        is_news
+    }
+
+    /// Forgets what targets were told that do not exist any more; says whether there was something.
+    pub fn retain_targets(&mut self, exists: impl Fn(&str) -> bool) -> bool {
+        let mut is_news = false;
+        for failing in self.topics.values_mut() {
+            let before = failing.told.len();
+            failing.told.retain(|target, _| exists(target));
+            failing.reached.retain(|target| exists(target));
+            is_news |= failing.told.len() < before;
+        }
+        is_news
     }
 
     fn forget(&mut self, now: i64) {
@@ -456,6 +505,58 @@ mod tests {
                 .folded,
             ["t"]
         );
+    }
+
+    #[test]
+    fn where_the_failure_did_not_arrive_its_end_is_not_told() {
+        let mut repeats = Repeats::default();
+        let failure = run(1, Some("no"));
+        repeats.plan(&failure, &to(&["a", "b"]));
+        assert!(repeats.arrived("a", &failure) && !repeats.arrived("a", &failure));
+        assert!(repeats.lost("b", &failure) && !repeats.lost("b", &failure));
+        // The next one is told there at once.
+        let again = run(2, Some("no"));
+        let plan = repeats.plan(&again, &to(&["a", "b"]));
+        assert_eq!(
+            (told(&plan), plan.folded.clone()),
+            (vec!["b"], vec!["a".to_owned()])
+        );
+        repeats.lost("b", &again);
+        assert_eq!(told(&repeats.plan(&run(3, None), &to(&[]))), ["a"]);
+    }
+
+    #[test]
+    fn whoever_was_told_once_hears_of_the_end_though_a_reminder_was_lost() {
+        let mut repeats = Repeats::default();
+        let first = run(1, Some("no"));
+        repeats.plan(&first, &to(&["a"]));
+        repeats.arrived("a", &first);
+        let reminder = run(REMIND + 1, Some("no"));
+        assert_eq!(told(&repeats.plan(&reminder, &to(&["a"]))), ["a"]);
+        repeats.lost("a", &reminder);
+        assert_eq!(told(&repeats.plan(&run(REMIND + 2, None), &to(&[]))), ["a"]);
+    }
+
+    #[test]
+    fn one_of_two_that_are_on_their_way_is_enough_for_the_end() {
+        let mut repeats = Repeats::default();
+        let first = run(1, Some("no"));
+        repeats.plan(&first, &to(&["a"]));
+        repeats.plan(&run(2, Some("another")), &to(&["a"]));
+        repeats.lost("a", &first);
+        assert_eq!(told(&repeats.plan(&run(3, None), &to(&[]))), ["a"]);
+    }
+
+    #[test]
+    fn a_target_that_is_gone_is_told_no_end_and_one_of_its_name_begins_anew() {
+        let mut repeats = Repeats::default();
+        repeats.plan(&run(1, Some("no")), &to(&["a", "gone"]));
+        assert!(repeats.retain_targets(|target| target != "gone"));
+        assert!(!repeats.retain_targets(|target| target != "gone"));
+        let plan = repeats.plan(&run(2, Some("no")), &to(&["a", "gone"]));
+        assert_eq!(told(&plan), ["gone"]);
+        repeats.retain_targets(|target| target != "gone");
+        assert_eq!(told(&repeats.plan(&run(3, None), &to(&[]))), ["a"]);
     }
 
     #[test]

@@ -44,6 +44,12 @@ pub trait Carrier: Send + Sync + 'static {
     /// Tries to deliver an item, once. May take its time, and is called for several lanes at once.
     fn deliver(&self, lane: &str, item: &Self::Item) -> Delivery;
 
+    /// Is told how it went with something that could not be kept.
+    fn tried(&self, _lane: &str, _item: &Self::Item, _outcome: &Delivery) {}
+
+    /// Is told of what will not arrive: it was dropped, refused, given up, or nobody wants it any more.
+    fn lost(&self, _lane: &str, _item: &Self::Item) {}
+
     /// Is told what a look found.
     fn looked(&self, _found: &Result<Look, SpoolError>) {}
 
@@ -176,6 +182,7 @@ impl<C: Carrier> Round<C> {
     /// Begins whatever is due, and says how long there is nothing more to begin unless somebody rings.
     fn look(self: &Arc<Self>) -> Duration {
         let begun = Instant::now();
+        self.hand_over_lost();
         self.state.lock().resting.retain(|_, until| *until > begun);
         for (lane, item) in self.carrier.fill(clock()) {
             self.state.lock().keep(lane, item);
@@ -230,6 +237,7 @@ impl<C: Carrier> Round<C> {
         for item in loose.into_iter().flatten() {
             let outcome = self.attempt(lane, &item);
             tracing::warn!(lane, ?outcome, "told without keeping it");
+            self.carrier.tried(lane, &item, &outcome);
         }
         let deliver = |item: &C::Item| match self.bell.is_over() {
             true => Delivery::Later,
@@ -241,8 +249,18 @@ impl<C: Carrier> Round<C> {
             Ok(_) => None,
             Err(_) => Some(AFTER_TROUBLE),
         };
+        self.hand_over_lost();
         self.carrier.delivered(lane, &outcome);
         self.end(lane, rest);
+    }
+
+    fn hand_over_lost(&self) {
+        for lost in self.carrier.spool().take_lost() {
+            // What cannot be read was nothing.
+            if let Ok(item) = serde_json::from_value(lost.item) {
+                self.carrier.lost(&lost.lane, &item);
+            }
+        }
     }
 
     /// An attempt that cannot end the thread.

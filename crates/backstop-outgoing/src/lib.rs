@@ -8,6 +8,7 @@ pub mod answer;
 pub mod certificate_verifier;
 pub mod courier;
 pub mod dial;
+pub mod durable_file;
 pub mod http_client;
 pub mod proxy;
 pub mod spool;

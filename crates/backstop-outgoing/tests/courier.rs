@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     age: Duration::from_secs(100_000),
     first_wait: Duration::from_secs(3600),
     longest_wait: Duration::from_secs(3600),
+    refusals: 3,
 };
 
 /// A door that is closed until somebody opens it.
@@ -248,7 +249,7 @@ fn a_fault_costs_its_lane_an_attempt_and_no_other_anything() {
     }
     failed.sort();
     assert_eq!(failed, ["fault: a fault of the program", "refused: no"]);
-    let stuck = post.spool.undelivered().unwrap();
+    let stuck = post.spool.undelivered(0).unwrap();
     assert!(stuck.iter().all(|item| item.attempts == 1), "{stuck:?}");
     post.add("works", "w1");
     assert_eq!(next(&events), begun("works", "w1"));

@@ -14,6 +14,7 @@ const LIMITS: Limits = Limits {
     age: Duration::from_secs(10_000),
     first_wait: Duration::from_secs(10),
     longest_wait: Duration::from_secs(100),
+    refusals: 3,
 };
 
 fn open(folder: &Path) -> Spool {
@@ -78,7 +79,7 @@ fn failures_are_tried_again_after_growing_waits_which_a_restart_does_not_forget(
         let pass = refuse(&spool, now);
         assert_eq!(pass.failed, ["kuma: the server answered 500"]);
         assert_eq!(pass.next, Some(now + wait));
-        let stuck = open(folder.path()).undelivered().unwrap().remove(0);
+        let stuck = open(folder.path()).undelivered(0).unwrap().remove(0);
         assert_eq!(stuck.attempts as usize, attempt + 1);
         assert_eq!((stuck.queued, stuck.first_failure), (1000, Some(1000)));
         assert_eq!(stuck.last_error.as_deref(), Some("the server answered 500"));
@@ -88,7 +89,7 @@ fn failures_are_tried_again_after_growing_waits_which_a_restart_does_not_forget(
         now += wait;
     }
     assert_eq!(delivered(&open(folder.path()), now), ["push"]);
-    assert_eq!(open(folder.path()).undelivered().unwrap(), []);
+    assert_eq!(open(folder.path()).undelivered(0).unwrap(), []);
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn a_stuck_lane_keeps_its_order_and_holds_up_no_other() {
     };
     spool.deliver(10, deliver).unwrap();
     assert_eq!(seen.take(), ["d1", "u1"]);
-    let stuck = spool.undelivered().unwrap();
+    let stuck = spool.undelivered(0).unwrap();
     let stuck: Vec<_> = stuck
         .iter()
         .map(|item| (item.lane.as_str(), item.attempts))
@@ -159,7 +160,11 @@ fn too_much_and_too_old_is_dropped_counted_and_said() {
     }
     let dropped = open(folder.path()).dropped().unwrap();
     assert_eq!((dropped.count, dropped.last), (2, 6));
-    assert!(dropped.reason.contains("full"), "{}", dropped.reason);
+    assert!(
+        dropped.reason.contains("more than 5 wait for kuma"),
+        "{}",
+        dropped.reason
+    );
     refuse(&spool, 100);
     // At 10,002 the item of the second 2 is exactly as old as allowed.
     let pass = refuse(&spool, 10_004);
@@ -172,6 +177,166 @@ fn too_much_and_too_old_is_dropped_counted_and_said() {
     assert_eq!(spool.dropped().unwrap().count, 4);
     assert_eq!(delivered(&spool, 10_004 + 100).len(), 0, "too old by now");
     assert_eq!(spool.dropped().unwrap().count, 7);
+}
+
+#[test]
+fn one_lane_that_is_full_displaces_nothing_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    spool.add("quiet", &"q", 1).unwrap();
+    for number in 0..8 {
+        spool.add("noisy", &number.to_string(), 2).unwrap();
+    }
+    assert_eq!(
+        spool.dropped().unwrap().lanes.keys().collect::<Vec<_>>(),
+        ["noisy"]
+    );
+    let mut kept = delivered(&spool, 3);
+    kept.sort();
+    assert_eq!(kept, ["3", "4", "5", "6", "7", "q"]);
+}
+
+#[test]
+fn what_a_receiver_refuses_is_set_aside_so_that_the_rest_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    for item in ["good1", "bad", "good2"] {
+        spool.add("kuma", &item, 1).unwrap();
+    }
+    let mut arrived = Vec::new();
+    let mut now = 1;
+    for attempt in 1..=3 {
+        let pass = spool
+            .deliver(now, |_, item: &String| match item.as_str() {
+                "bad" => Delivery::Refused("the server answered 400".to_owned()),
+                item => {
+                    arrived.push(item.to_owned());
+                    Delivery::Delivered
+                }
+            })
+            .unwrap();
+        assert_eq!(pass.refused.len(), usize::from(attempt == 3));
+        now = pass.next.unwrap_or(now);
+        spool = open(folder.path());
+    }
+    assert_eq!(arrived, ["good1", "good2"]);
+    assert!(spool.is_empty().unwrap());
+    let stuck = spool.undelivered(now).unwrap();
+    assert_eq!(
+        (stuck.len(), stuck[0].refused, stuck[0].attempts),
+        (1, true, 3)
+    );
+    assert_eq!(
+        stuck[0].last_error.as_deref(),
+        Some("the server answered 400")
+    );
+    assert_eq!(spool.item::<String>(&stuck[0].id).unwrap().unwrap(), "bad");
+    assert_eq!(spool.dropped().unwrap().count, 0, "it is not lost yet");
+    // Not even age takes it away.
+    assert_eq!(delivered(&spool, now + 100_000), [""; 0]);
+    spool.retry_now(now + 100_000).unwrap();
+    assert_eq!(delivered(&spool, now + 100_000), ["bad"]);
+    assert_eq!(spool.undelivered(now).unwrap(), []);
+}
+
+#[test]
+fn what_was_refused_can_be_given_up_and_is_not_kept_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        items: 1000,
+        refusals: 1,
+        ..LIMITS
+    };
+    let spool = Spool::open(folder.path(), limits).unwrap();
+    for number in 0..103 {
+        spool.add("kuma", &number.to_string(), 1).unwrap();
+    }
+    let refuse = |_: &str, _: &String| Delivery::Refused("no".to_owned());
+    assert_eq!(spool.deliver(1, refuse).unwrap().refused.len(), 103);
+    let stuck = spool.undelivered(1).unwrap();
+    assert_eq!((stuck.len(), spool.dropped().unwrap().count), (100, 3));
+    assert_eq!(spool.take_lost().len(), 103);
+    assert!(spool.discard(&stuck[0].id).unwrap());
+    assert!(!spool.discard(&stuck[0].id).unwrap());
+    assert_eq!(spool.undelivered(1).unwrap().len(), 99);
+    assert_eq!(spool.retain_lanes(|lane| lane != "kuma").unwrap(), 99);
+    assert_eq!(spool.undelivered(1).unwrap(), []);
+    assert!(spool.dropped().unwrap().lanes.is_empty());
+}
+
+#[test]
+fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    spool.add("kuma", &"push", 1).unwrap();
+    let busy = |seconds| {
+        move |_: &str, _: &String| Delivery::Busy {
+            reason: "429".to_owned(),
+            wait: Duration::from_secs(seconds),
+        }
+    };
+    assert_eq!(spool.deliver(1, busy(77)).unwrap().next, Some(78));
+    // Not longer than anything waits, and not shorter than after any failure.
+    assert_eq!(spool.deliver(78, busy(100_000)).unwrap().next, Some(178));
+    assert_eq!(spool.deliver(178, busy(0)).unwrap().next, Some(218));
+}
+
+#[test]
+fn what_nobody_has_tried_in_time_has_not_arrived() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    spool.add("kuma", &"push", 1000).unwrap();
+    assert_eq!(spool.undelivered(1060).unwrap(), []);
+    let late = spool.undelivered(1061).unwrap();
+    assert_eq!((late.len(), late[0].attempts), (1, 0));
+}
+
+#[test]
+fn losses_are_counted_by_lane_and_forgotten_after_some_days() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let day = 86_400;
+    for (lane, at) in [("a", 10 * day), ("a", 10 * day + 7200), ("b", 11 * day)] {
+        spool.add(lane, &"x", at).unwrap();
+        let hopeless = |_: &str, _: &String| Delivery::Hopeless(format!("no {at}"));
+        spool.deliver(at, hopeless).unwrap();
+    }
+    let lanes = open(folder.path()).dropped().unwrap().lanes;
+    assert_eq!(
+        (
+            lanes["a"].since(10 * day),
+            lanes["a"].since(10 * day + 7200)
+        ),
+        (2, 1)
+    );
+    assert_eq!(
+        (lanes["a"].since(11 * day), lanes["b"].since(10 * day)),
+        (0, 1)
+    );
+    assert_eq!(lanes["a"].reason, format!("no {}", 10 * day + 7200));
+    spool.add("b", &"x", 20 * day).unwrap();
+    let hopeless = |_: &str, _: &String| Delivery::Hopeless("no".to_owned());
+    spool.deliver(20 * day, hopeless).unwrap();
+    let dropped = spool.dropped().unwrap();
+    assert_eq!((dropped.count, dropped.lanes.len()), (4, 1));
+}
+
+#[test]
+fn a_new_item_takes_the_place_of_those_it_replaces_and_of_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for (lane, item) in [("a", "x1"), ("a", "y1"), ("b", "x1"), ("a", "x2")] {
+        spool.add(lane, &item, 1).unwrap();
+    }
+    let same = |older: &String, queued| older.starts_with('x') && queued == 1;
+    let absorb = |new: &mut String, older: &String| new.push_str(&format!("+{older}"));
+    spool
+        .add_in_place_of("a", "x3".to_owned(), 2, same, absorb)
+        .unwrap();
+    let mut left = delivered(&spool, 3);
+    left.sort();
+    assert_eq!(left, ["x1", "x3+x1+x2", "y1"]);
+    assert_eq!(spool.dropped().unwrap().count, 0);
 }
 
 #[test]
@@ -243,7 +408,7 @@ fn what_is_put_off_counts_as_no_attempt() {
         Delivery::Later
     });
     assert_eq!((seen, pass.unwrap().next), (1, Some(1)));
-    assert_eq!(spool.undelivered().unwrap(), []);
+    assert_eq!(spool.undelivered(0).unwrap(), []);
     assert_eq!(delivered(&spool, 1), ["one", "two"]);
 }
 

@@ -5,10 +5,11 @@
 
 mod delivery;
 mod settings;
+mod unsorted;
 
 use std::sync::Arc;
 
-use backstop_heartbeat::Event;
+use backstop_heartbeat::{Event, Monitor, WaitingPush};
 use backstop_outgoing::spool::Dropped;
 use backstop_outgoing::{Limits, Spool, SpoolError, Undelivered};
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ use crate::roots::Roots;
 pub struct Heartbeats {
     config: Arc<ConfigStore>,
     spool: Spool,
+    /// What was noted while it was not known whom it concerns.
+    unsorted: Spool,
 }
 
 impl Heartbeats {
@@ -35,24 +38,48 @@ impl Heartbeats {
         Ok(Self {
             config,
             spool: Spool::open(&roots.heartbeats(), Limits::default())?,
+            unsorted: Spool::open(&roots.heartbeats().join("unsorted"), Limits::default())?,
         })
     }
 
     /// Notes that a run began or ended. It is on the disk when this returns; what cannot be noted is logged. Blocking.
     pub(crate) fn note(&self, event: &Event) {
-        let monitors = match settings::monitors(&self.config) {
-            Ok(monitors) => monitors,
-            Err(err) => {
-                return tracing::error!(%err, source = %event.source, "nobody is told of this run");
-            }
-        };
         let now = Timestamp::now().as_second();
-        for (name, monitor) in monitors.iter().filter(|(_, monitor)| monitor.wants(event)) {
-            let push = monitor.counted(event.clone()).push();
-            if let Err(err) = self.spool.add(name, &push, now) {
-                tracing::error!(%err, monitor = name, source = %event.source, "this heartbeat is not told of a run");
+        match settings::read(&self.config) {
+            Ok((monitors, broken)) => {
+                for (name, monitor) in &monitors {
+                    if let Err(err) = self.add(name, monitor, event, now) {
+                        tracing::error!(%err, monitor = name, source = %event.source, "this heartbeat is not told of a run");
+                    }
+                }
+                for name in broken.keys() {
+                    self.keep_unsorted(name, event, now);
+                }
+            }
+            Err(err) => {
+                tracing::error!(%err, source = %event.source, "whom this run concerns is not known; it is told once the file can be read");
+                self.keep_unsorted(unsorted::ANYBODY, event, now);
             }
         }
+    }
+
+    /// Puts the push of an event into the spool, if the monitor wants it. Blocking.
+    fn add(
+        &self,
+        name: &str,
+        monitor: &Monitor,
+        event: &Event,
+        now: i64,
+    ) -> Result<(), SpoolError> {
+        if !monitor.wants(event) {
+            return Ok(());
+        }
+        let push = WaitingPush::of(&monitor.counted(event.clone()));
+        let replaces = push.clone();
+        let is_replaced = |earlier: &WaitingPush, _| replaces.replaces(earlier, now);
+        self.spool
+            .add_in_place_of(name, push, now, is_replaced, WaitingPush::absorb)?;
+        Ok(())
     }
 
     /// Tries everything again at once, because monitors have changed. Blocking.
@@ -67,7 +94,7 @@ impl Heartbeats {
     /// # Errors
     /// When the spool cannot be read.
     pub fn undelivered(&self) -> Result<Vec<Undelivered>, SpoolError> {
-        self.spool.undelivered()
+        self.spool.undelivered(Timestamp::now().as_second())
     }
 
     /// Pushes that were given up since the server was set up. Blocking.

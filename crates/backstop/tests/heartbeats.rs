@@ -407,3 +407,81 @@ fn urls_go_in_and_never_come_out() {
     assert_eq!(api.get("backstop/heartbeats").unwrap(), json!([]));
     assert!(!world.heartbeat(&["show", "kuma"]).status.success());
 }
+
+#[test]
+fn a_push_that_the_receiver_did_not_take_has_not_arrived() {
+    let world = World::new();
+    let api = world.api();
+    let refused = r#"{"ok":false,"msg":"Monitor not found or not active."}"#;
+    let receiver = PushReceiver::start(move |_| (200, refused.to_owned())).unwrap();
+    world.create("kuma", &receiver.url(&format!("/api/push/{TOKEN}")), &[]);
+    let test = world.heartbeat(&["test", "kuma"]);
+    let said = text(&test);
+    assert!(
+        !test.status.success() && said.contains("not active"),
+        "{said}"
+    );
+    let checks = ["--receiver", "healthchecks"];
+    world.create("checks", &receiver.url("/ping/some-uuid"), &checks);
+    receiver.answer_with(|_| (200, "OK (not found)".to_owned()));
+    let test = world.heartbeat(&["test", "checks"]);
+    let said = text(&test);
+    assert!(
+        !test.status.success() && said.contains("not found"),
+        "{said}"
+    );
+    world.collect(&api);
+    world.wait_until_undelivered(&api, "kuma", 1);
+    world.wait_until_undelivered(&api, "checks", 1);
+}
+
+#[test]
+fn what_runs_while_the_file_of_heartbeats_makes_no_sense_is_told_later() {
+    let world = World::new();
+    let api = world.api();
+    let receiver = PushReceiver::start(fine).unwrap();
+    world.create("kuma", &receiver.url(&format!("/api/push/{TOKEN}")), &[]);
+    let file = world
+        .server
+        .root
+        .join("etc/proxmox-backup/backstop-heartbeats.json");
+    let good = std::fs::read_to_string(&file).unwrap();
+    for broken in ["{ not json".to_owned(), good.replace("\"url\"", "\"uri\"")] {
+        std::fs::write(&file, broken).unwrap();
+        world.collect(&api);
+    }
+    assert_eq!(receiver.received().len(), 0);
+    std::fs::write(&file, &good).unwrap();
+    // Whoever has corrected it need not wait.
+    let changed = world.heartbeat(&["update", "kuma", "--comment", "corrected"]);
+    assert!(changed.status.success(), "{changed:?}");
+    let pushes = receiver.wait_for(2);
+    for push in &pushes {
+        assert_eq!(told(push), ("up".to_owned(), "gc:store1: OK".to_owned()));
+    }
+}
+
+#[test]
+fn what_does_not_exist_cannot_be_watched() {
+    let world = World::new();
+    let url = "http://127.0.0.1:1/api/push/x";
+    for watched in [
+        &["--job", "sync:doesnotexist"][..],
+        &["--job", "gc:nowhere"],
+        &["--store", "nowhere"],
+        &["--store", "nowhere", "--group", "vm/100"],
+    ] {
+        let words = [&["create", "ghost", "--url", url][..], watched].concat();
+        let refused = world.heartbeat(&words);
+        let said = text(&refused);
+        assert!(
+            !refused.status.success() && said.contains(watched[1]),
+            "{said}"
+        );
+    }
+    world.create("web", url, &["--store", "store1", "--group", "host/later"]);
+    let refused = world.heartbeat(&["update", "web", "--store", "nowhere"]);
+    assert!(!refused.status.success(), "{}", text(&refused));
+    let changed = world.heartbeat(&["update", "web", "--comment", "x"]);
+    assert!(changed.status.success(), "{}", text(&changed));
+}

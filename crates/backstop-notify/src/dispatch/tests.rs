@@ -65,14 +65,14 @@ fn what_was_accepted_arrives_at_each_target_whatever_ends_the_process_in_between
     let arrived = place.deliver(3, &["b"]);
     assert_eq!(arrived, [("a".to_owned(), notification.clone())]);
     let place = place.restarted();
-    assert_eq!(place.dispatch.undelivered().unwrap().len(), 1);
+    assert_eq!(place.dispatch.undelivered(0).unwrap().len(), 1);
     assert_eq!(place.deliver(3, &[]), []);
     assert_eq!(
         place.deliver(60, &[]),
         [("b".to_owned(), notification.clone())]
     );
     assert_eq!(place.deliver(1000, &[]), []);
-    assert_eq!(place.dispatch.undelivered().unwrap(), []);
+    assert_eq!(place.dispatch.undelivered(0).unwrap(), []);
 }
 
 #[test]
@@ -126,23 +126,133 @@ fn repeats_and_recoveries_are_known_after_a_restart() {
     assert!(arrived.iter().all(|(_, n)| n.field(RECOVERED).is_some()));
 }
 
+/// A spool that takes nothing, and one that does again.
+struct FullDisk(PathBuf);
+
+impl FullDisk {
+    fn of(place: &Place) -> Self {
+        let spool = place.folder.path().join("backstop-notifications/spool");
+        std::fs::remove_dir_all(&spool).unwrap();
+        std::fs::write(&spool, "").unwrap();
+        Self(spool)
+    }
+
+    fn freed(self) {
+        std::fs::remove_file(&self.0).unwrap();
+        std::fs::create_dir(&self.0).unwrap();
+    }
+}
+
+fn targets(sends: &[(String, Notification)]) -> Vec<&str> {
+    sends.iter().map(|(target, _)| target.as_str()).collect()
+}
+
 #[test]
-fn a_disk_that_refuses_is_no_reason_for_silence() {
+fn a_disk_that_refuses_is_no_reason_for_silence_nor_for_losing_anything() {
     let place = place();
-    std::fs::remove_dir_all(place.folder.path().join("backstop-notifications/spool")).unwrap();
-    std::fs::remove_dir(place.folder.path().join("notifications")).unwrap();
-    place
-        .dispatch
-        .accept(&event(1, Severity::Error))
-        .unwrap_err();
-    std::fs::create_dir(place.folder.path().join("notifications")).unwrap();
+    let disk = FullDisk::of(&place);
+    place.dispatch.accept(&event(1, Severity::Error)).unwrap();
     let sorted = place.sort(2);
-    let told: Vec<&str> = sorted
-        .unkept
-        .iter()
-        .map(|(target, _)| target.as_str())
-        .collect();
-    assert_eq!(told, ["a", "b"]);
+    assert_eq!(targets(&sorted.unkept), ["a", "b"]);
+    // Tried once, which failed at b; not again at once.
+    assert_eq!(place.dispatch.arrived("a", &sorted.unkept[0].1), [""; 0]);
+    assert_eq!(place.sort(3).unkept, []);
+    assert_eq!(targets(&place.sort(12).unkept), ["b"]);
+    disk.freed();
+    assert_eq!(place.sort(13).queued, 1);
+    let place = place.restarted();
+    assert_eq!(targets(&place.deliver(14, &[])), ["b"]);
+    assert_eq!(
+        (place.sort(15).queued, place.sort(15).unkept),
+        (0, Vec::new())
+    );
+    // Both are told of the end.
+    place.dispatch.accept(&event(16, Severity::Info)).unwrap();
+    place.sort(16);
+    let arrived = place.deliver(17, &[]);
+    assert!(arrived.iter().all(|(_, n)| n.field(RECOVERED).is_some()));
+    assert_eq!(targets(&arrived), ["a", "b"]);
+}
+
+#[test]
+fn what_a_full_disk_kept_from_the_spool_survives_a_crash() {
+    let place = place();
+    let disk = FullDisk::of(&place);
+    place.dispatch.accept(&event(1, Severity::Error)).unwrap();
+    assert_eq!(place.sort(2).unkept.len(), 2);
+    disk.freed();
+    let place = place.restarted();
+    assert_eq!((place.sort(3).queued, place.sort(3).folded), (2, 0));
+    assert_eq!(place.deliver(4, &[]).len(), 2);
+}
+
+#[test]
+fn what_no_file_could_be_written_of_is_told_all_the_same() {
+    let place = place();
+    let incoming = place.folder.path().join("notifications");
+    std::fs::remove_dir(&incoming).unwrap();
+    let failure = event(1, Severity::Error);
+    place.dispatch.accept(&failure).unwrap_err();
+    std::fs::create_dir(&incoming).unwrap();
+    let disk = FullDisk::of(&place);
+    assert_eq!(targets(&place.sort(2).unkept), ["a", "b"]);
+    disk.freed();
+    assert_eq!(place.sort(3).queued, 2);
+}
+
+#[test]
+fn what_happens_within_a_second_is_told_in_its_order() {
+    let place = place();
+    let kinds = (0..40).map(|number| match number % 2 {
+        0 => Severity::Error,
+        _ => Severity::Info,
+    });
+    let events: Vec<Notification> = kinds.map(|severity| event(7, severity)).collect();
+    for event in &events {
+        place.dispatch.accept(event).unwrap();
+    }
+    place.sort(8);
+    let arrived = place.deliver(9, &["b"]);
+    let ids: Vec<_> = arrived.iter().map(|(_, told)| told.id).collect();
+    assert_eq!(ids, events.iter().map(|event| event.id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_target_that_is_gone_is_told_nothing_and_its_name_inherits_nothing() {
+    let place = place();
+    place.dispatch.accept(&event(1, Severity::Error)).unwrap();
+    place.sort(1);
+    place.deliver(2, &["b"]);
+    let problems = place.dispatch.retain_targets(|target| target != "b");
+    assert_eq!(problems.unwrap(), [""; 0]);
+    assert_eq!(place.dispatch.undelivered(100).unwrap(), []);
+    let mut success = event(3, Severity::Info);
+    success.to = Some(String::new());
+    place.dispatch.accept(&success).unwrap();
+    place.sort(3);
+    assert_eq!(targets(&place.deliver(4, &[])), ["a"]);
+    assert_eq!(place.dispatch.dropped().unwrap().count, 0);
+}
+
+#[test]
+fn the_end_of_a_failure_is_told_where_the_failure_arrived() {
+    let place = place();
+    let failure = event(1, Severity::Error);
+    place.dispatch.accept(&failure).unwrap();
+    place.sort(1);
+    place.deliver(2, &["b"]);
+    place.dispatch.arrived("a", &failure);
+    let stuck = place.dispatch.undelivered(2).unwrap();
+    assert!(place.dispatch.discard(&stuck[0].id).unwrap());
+    for lost in place.dispatch.spool().take_lost() {
+        let lost_one = serde_json::from_value(lost.item).unwrap();
+        assert_eq!(place.dispatch.lost(&lost.lane, &lost_one), [""; 0]);
+    }
+    let mut success = event(3, Severity::Info);
+    success.to = Some(String::new());
+    place.dispatch.accept(&success).unwrap();
+    place.sort(3);
+    assert_eq!(targets(&place.restarted().deliver(4, &[])), ["a"]);
 }
 
 #[test]
@@ -167,7 +277,7 @@ fn one_that_is_given_up_is_gone() {
     place.dispatch.accept(&event(1, Severity::Error)).unwrap();
     place.sort(1);
     place.deliver(2, &["a", "b"]);
-    let stuck = place.dispatch.undelivered().unwrap();
+    let stuck = place.dispatch.undelivered(0).unwrap();
     let found = place.dispatch.find(&stuck[0].id).unwrap().unwrap();
     assert_eq!(found.template(), "gc-err");
     assert!(place.dispatch.discard(&stuck[0].id).unwrap());

@@ -1,17 +1,19 @@
 //! The folder of a spool: names, and files that are replaced as a whole.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags};
 
 use super::SpoolError;
+use crate::durable_file;
 
 const SUFFIX: &str = ".json";
 const TEMPORARY: &str = ".tmp";
 const SET_ASIDE: &str = ".unreadable";
+const REFUSED: &str = ".refused";
 const MODE: u32 = 0o600;
 /// Largest file that is read; what this program writes is far smaller.
 const MAX_SIZE: u64 = 16 << 20;
@@ -61,6 +63,34 @@ impl Folder {
         let names = self.all()?.into_iter();
         let ids = names.filter_map(|name| name.strip_suffix(SUFFIX).map(str::to_owned));
         Ok(ids.filter(|id| !id.starts_with('.')).collect())
+    }
+
+    /// The ids of items that their receivers refuse, the oldest first.
+    pub fn refused(&self) -> Result<Vec<String>, SpoolError> {
+        let names = self.all()?.into_iter();
+        let ids = names.filter_map(|name| name.strip_suffix(REFUSED).map(str::to_owned));
+        Ok(ids.filter(|id| !id.starts_with('.')).collect())
+    }
+
+    /// `None` when it is gone.
+    pub fn read_refused(&self, id: &str) -> Result<Option<Vec<u8>>, SpoolError> {
+        self.read_file(&format!("{id}{REFUSED}"))
+    }
+
+    pub fn remove_refused(&self, id: &str) -> Result<(), SpoolError> {
+        remove(&self.0.join(format!("{id}{REFUSED}")))?;
+        self.sync()
+    }
+
+    /// Renames an item to one that is refused.
+    pub fn refuse(&self, id: &str) -> Result<(), SpoolError> {
+        let from = self.file(id);
+        match std::fs::rename(&from, self.0.join(format!("{id}{REFUSED}"))) {
+            Err(err) if err.kind() != ErrorKind::NotFound => {
+                Err(SpoolError::io("set aside", &from)(err))
+            }
+            _ => self.sync(),
+        }
     }
 
     pub fn set_aside_files(&self) -> Result<Vec<PathBuf>, SpoolError> {
@@ -115,24 +145,8 @@ impl Folder {
     pub fn write_file(&self, name: &str, text: &[u8]) -> Result<(), SpoolError> {
         let temporary = self.0.join(format!(".{name}{TEMPORARY}"));
         let path = self.0.join(name);
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(MODE)
-                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-                .open(&temporary)?;
-            file.write_all(text)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, &path)
-        };
-        let written = write();
-        if written.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
-        written.map_err(SpoolError::io("write", &path))?;
-        self.sync()
+        let written = durable_file::replace_by(&temporary, &path, text, None);
+        written.map_err(SpoolError::io("write", &path))
     }
 
     pub fn remove(&self, id: &str) -> Result<(), SpoolError> {

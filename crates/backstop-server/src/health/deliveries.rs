@@ -121,7 +121,8 @@ const fn kind(code: Code) -> &'static str {
     }
 }
 
-/// The ways out of a spool that messages wait for, and, under `spool`, what it has given up in the last day.
+/// The ways out of a spool that messages wait for, that refuse some, or of which some were given up in the last day; and, under `spool`,
+/// the spool itself, which can be read.
 pub(super) fn of_spool(
     heartbeat: bool,
     spool: &str,
@@ -130,29 +131,36 @@ pub(super) fn of_spool(
     now: i64,
 ) -> Vec<DeliveryFacts> {
     let mut lanes: BTreeMap<String, DeliveryFacts> = BTreeMap::new();
+    let of = |lane: &str| DeliveryFacts {
+        heartbeat,
+        target: lane.to_owned(),
+        ..DeliveryFacts::default()
+    };
     for message in waiting {
-        let lane = lanes
-            .entry(message.lane.clone())
-            .or_insert_with(|| DeliveryFacts {
-                heartbeat,
-                target: message.lane.clone(),
-                ..DeliveryFacts::default()
-            });
-        lane.waiting = lane.waiting.saturating_add(1);
+        let name = message.lane.clone();
+        let lane = lanes.entry(name).or_insert_with_key(|name| of(name));
+        let count = match message.refused {
+            true => &mut lane.refused,
+            false => &mut lane.waiting,
+        };
+        *count = count.saturating_add(1);
         let since = message.first_failure.unwrap_or(message.queued);
         lane.since = Some(lane.since.map_or(since, |known| known.min(since)));
         lane.error = message.last_error.or(lane.error.take());
     }
+    for (name, dropped) in &dropped.lanes {
+        let lost = dropped.since(now.saturating_sub(TOLD));
+        if lost > 0 {
+            let lane = lanes
+                .entry(name.clone())
+                .or_insert_with_key(|name| of(name));
+            lane.lost = lost;
+            lane.since = lane.since.or(Some(dropped.last));
+            lane.error = lane.error.take().or_else(|| Some(dropped.reason.clone()));
+        }
+    }
     let mut facts: Vec<_> = lanes.into_values().collect();
-    let is_news = dropped.count > 0 && now.saturating_sub(dropped.last) < TOLD;
-    facts.push(DeliveryFacts {
-        heartbeat,
-        target: spool.to_owned(),
-        lost: if is_news { dropped.count } else { 0 },
-        since: is_news.then_some(dropped.last),
-        error: is_news.then(|| dropped.reason.clone()),
-        ..DeliveryFacts::default()
-    });
+    facts.push(of(spool));
     facts
 }
 
@@ -172,6 +180,7 @@ mod tests {
             first_failure: failed,
             next_try: queued,
             last_error: error.map(str::to_owned),
+            refused: false,
         }
     }
 
@@ -235,25 +244,29 @@ mod tests {
             message("mail", 120, None, None),
             message("kuma", 200, None, None),
         ];
-        let dropped = Dropped {
-            count: 2,
-            last: 1000,
-            reason: "too old".to_owned(),
+        let mut refused = message("mail", 90, Some(130), Some("400"));
+        refused.refused = true;
+        let dropped = r#"{"count":9,"last":1000,"reason":"too old","lanes":{
+            "kuma":{"last":1000,"reason":"too old","hours":{"0":2}},
+            "gone":{"last":900,"reason":"full","hours":{"0":1}}}}"#;
+        let dropped: Dropped = serde_json::from_str(dropped).unwrap();
+        let waiting = [waiting, vec![refused]].concat();
+        let facts = of_spool(true, "heartbeats", waiting, &dropped, TOLD);
+        let short = |facts: &DeliveryFacts| {
+            let counts = (facts.waiting, facts.refused, facts.lost);
+            (facts.target.clone(), counts, facts.since)
         };
-        let facts = of_spool(true, "heartbeats", waiting, &dropped, 1000 + TOLD - 1);
-        let short =
-            |facts: &DeliveryFacts| (facts.target.clone(), facts.waiting, facts.lost, facts.since);
         let all: Vec<_> = facts.iter().map(short).collect();
         assert_eq!(
             all,
             [
-                ("kuma".to_owned(), 1, 0, Some(200)),
-                ("mail".to_owned(), 2, 0, Some(120)),
-                ("heartbeats".to_owned(), 0, 2, Some(1000)),
+                ("gone".to_owned(), (0, 0, 1), Some(900)),
+                ("kuma".to_owned(), (1, 0, 2), Some(200)),
+                ("mail".to_owned(), (2, 1, 0), Some(120)),
+                ("heartbeats".to_owned(), (0, 0, 0), None),
             ]
         );
-        assert_eq!(facts[1].error.as_deref(), Some("refused"));
-        let later = of_spool(true, "heartbeats", Vec::new(), &dropped, 1000 + TOLD);
+        let later = of_spool(true, "heartbeats", Vec::new(), &dropped, TOLD + 3600);
         assert_eq!((later.len(), later[0].lost), (1, 0));
     }
 }

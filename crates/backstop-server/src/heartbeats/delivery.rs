@@ -1,34 +1,53 @@
 //! Delivering pushes.
 
-use backstop_heartbeat::{Monitor, Push};
+use backstop_heartbeat::{Monitor, Push, WaitingPush};
 use backstop_outgoing::answer::{excerpt, refusal};
 use backstop_outgoing::spool::{Look, Pass};
 use backstop_outgoing::{Carrier, Delivery, HttpClient, Refusal, Route, Spool, SpoolError};
+use jiff::Timestamp;
 
 use super::{Heartbeats, settings};
 use crate::config::remote::node_proxy;
 use crate::config::{ConfigStore, EditError};
 
 impl Carrier for Heartbeats {
-    type Item = Push;
+    type Item = WaitingPush;
 
     fn spool(&self) -> &Spool {
         &self.spool
     }
 
-    fn deliver(&self, name: &str, push: &Push) -> Delivery {
+    /// Sorts what was noted while the settings could not be read.
+    fn fill(&self, now: i64) -> Vec<(String, WaitingPush)> {
+        self.sort(now);
+        Vec::new()
+    }
+
+    fn deliver(&self, name: &str, waiting: &WaitingPush) -> Delivery {
+        let now = Timestamp::now().as_second();
+        let Some(push) = waiting.told(now, shown) else {
+            return Delivery::Withdrawn;
+        };
         let sent = match settings::get(&self.config, name) {
             Ok(monitor) if monitor.disable => return Delivery::Withdrawn,
             // Nobody watches any more.
             Err(EditError::NotFound(_)) => return Delivery::Withdrawn,
-            Ok(monitor) => send(&self.config, &monitor, push),
+            Ok(monitor) => send(&self.config, &monitor, &push),
             Err(err) => Err(failed(&err)),
         };
         match sent {
             Ok(()) => Delivery::Delivered,
-            Err(Refusal { reason, .. }) => {
+            Err(Refusal {
+                reason,
+                is_final,
+                retry_after,
+            }) => {
                 tracing::warn!(monitor = name, reason, "a heartbeat did not arrive");
-                Delivery::Failed(reason)
+                match retry_after {
+                    _ if is_final => Delivery::Refused(reason),
+                    Some(wait) => Delivery::Busy { reason, wait },
+                    None => Delivery::Failed(reason),
+                }
             }
         }
     }
@@ -44,6 +63,11 @@ impl Carrier for Heartbeats {
             tracing::error!(%err, monitor = name, "unable to deliver heartbeats");
         }
     }
+}
+
+/// A moment as messages show it.
+fn shown(moment: i64) -> String {
+    Timestamp::from_second(moment).map_or_else(|_| moment.to_string(), |time| time.to_string())
 }
 
 /// Tells a receiver, once. Blocking, for at most ten seconds; not for threads of a runtime.

@@ -1,9 +1,11 @@
 //! Which heartbeats there are: `backstop-heartbeats.json`, see `docs/heartbeats.md`.
 
-use backstop_heartbeat::{Monitor, Monitors};
+use std::collections::BTreeMap;
+
+use backstop_heartbeat::{Binding, Job, Monitor, Monitors};
 use serde_json::{Map, Value, json};
 
-use crate::config::{ConfigError, ConfigStore, EditError, JsonFile};
+use crate::config::{ConfigError, ConfigStore, EditError, JsonFile, SectionFile};
 
 /// Properties that cannot be taken away.
 const NEEDED: [&str; 2] = ["url", "receiver"];
@@ -13,18 +15,32 @@ const NEEDED: [&str; 2] = ["url", "receiver"];
 /// # Errors
 /// When the file cannot be read.
 pub fn monitors(config: &ConfigStore) -> Result<Monitors, ConfigError> {
-    let mut monitors = Monitors::new();
+    let (monitors, broken) = read(config)?;
+    for (name, reason) in broken {
+        tracing::error!(%name, reason, "this heartbeat makes no sense and tells nobody anything");
+    }
+    Ok(monitors)
+}
+
+/// All monitors, and why others make no sense, by name and without their URLs.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(super) fn read(
+    config: &ConfigStore,
+) -> Result<(Monitors, BTreeMap<String, String>), ConfigError> {
+    let (mut monitors, mut broken) = (Monitors::new(), BTreeMap::new());
     for (name, value) in config.json(JsonFile::Heartbeats)? {
         match parse(value) {
             Ok(monitor) => {
                 monitors.insert(name, monitor);
             }
             Err(reason) => {
-                tracing::error!(%name, reason, "this heartbeat makes no sense and tells nobody anything")
+                broken.insert(name, reason);
             }
         }
     }
-    Ok(monitors)
+    Ok((monitors, broken))
 }
 
 /// One monitor.
@@ -61,7 +77,8 @@ pub fn create(
     name: &str,
     properties: Map<String, Value>,
 ) -> Result<(), EditError> {
-    checked(&properties)?;
+    let monitor = checked(&properties)?;
+    exists(config, &monitor)?;
     config.edit_json(JsonFile::Heartbeats, |all| {
         if all.contains_key(name) {
             return Err(EditError::Conflict(format!(
@@ -85,6 +102,16 @@ pub fn update(
 ) -> Result<(), EditError> {
     if let Some(needed) = delete.iter().find(|name| NEEDED.contains(&name.as_str())) {
         return Err(EditError::Conflict(format!("{needed} cannot be deleted")));
+    }
+    // One whose job is gone may still be changed otherwise.
+    if properties.contains_key("job") || properties.contains_key("store") {
+        let mut next = match config.json(JsonFile::Heartbeats)?.remove(name) {
+            Some(Value::Object(current)) => current,
+            _ => return Err(unknown(name)),
+        };
+        next.retain(|property, _| !delete.contains(property));
+        next.extend(properties.clone());
+        exists(config, &checked(&next)?)?;
     }
     config.edit_json(JsonFile::Heartbeats, |all| {
         let Some(Value::Object(current)) = all.get(name) else {
@@ -112,11 +139,47 @@ fn unknown(name: &str) -> EditError {
     EditError::NotFound(format!("no such heartbeat '{name}'"))
 }
 
-fn checked(properties: &Map<String, Value>) -> Result<(), EditError> {
+fn checked(properties: &Map<String, Value>) -> Result<Monitor, EditError> {
     let monitor = parse(Value::Object(properties.clone())).map_err(EditError::Conflict)?;
     monitor
         .check()
-        .map_err(|err| EditError::Conflict(err.to_string()))
+        .map_err(|err| EditError::Conflict(err.to_string()))?;
+    Ok(monitor)
+}
+
+/// Refuses to watch what there is not: it would never be told of anything. Groups and namespaces may come with the first backup.
+fn exists(config: &ConfigStore, monitor: &Monitor) -> Result<(), EditError> {
+    let binding = monitor.binding();
+    let binding = binding.map_err(|err| EditError::Conflict(err.to_string()))?;
+    let (file, id, what) = match &binding {
+        Binding::Server => return Ok(()),
+        Binding::Job(job) => (file_of(job), job.id(), format!("job '{job}'")),
+        Binding::Namespace(place) | Binding::Group(place, _) => {
+            let store = place.store.as_str();
+            (
+                SectionFile::Datastore,
+                store,
+                format!("datastore '{store}'"),
+            )
+        }
+    };
+    match config.sections(file)?.data.get(id) {
+        Some(_) => Ok(()),
+        None => Err(EditError::Conflict(format!(
+            "there is no {what} that a heartbeat could watch; create it first"
+        ))),
+    }
+}
+
+/// Where jobs of its kind are configured.
+fn file_of(job: &Job) -> SectionFile {
+    match job.kind() {
+        "gc" => SectionFile::Datastore,
+        "prune" => SectionFile::Prune,
+        "verify" => SectionFile::Verification,
+        "sync" => SectionFile::Sync,
+        _ => SectionFile::Domains,
+    }
 }
 
 /// The reason names no value: one of them is a secret.

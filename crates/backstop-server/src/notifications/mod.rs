@@ -9,7 +9,7 @@ pub(crate) mod cut_off;
 pub mod events;
 mod job_runs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ pub struct Notifier {
     roots: Roots,
     /// What was wrong last, by what it was about, so that it is said once.
     said: Mutex<BTreeMap<String, String>>,
+    /// The targets that there were at the last look.
+    targets: Mutex<Option<BTreeSet<String>>>,
 }
 
 impl Notifier {
@@ -65,6 +67,7 @@ impl Notifier {
             config,
             roots: roots.clone(),
             said: Mutex::default(),
+            targets: Mutex::default(),
         })
     }
 
@@ -95,12 +98,12 @@ impl Notifier {
         test(target, &self.host, &self.config, &self.roots)
     }
 
-    /// What has not arrived though it was tried, and what waits behind it. Blocking.
+    /// What has not arrived though it was tried or should have been, what waits behind it, and what is refused. Blocking.
     ///
     /// # Errors
     /// When the spool cannot be read.
     pub fn undelivered(&self) -> Result<Vec<Undelivered>, DispatchError> {
-        self.dispatch.undelivered()
+        self.dispatch.undelivered(Timestamp::now().as_second())
     }
 
     /// The spool and what leads to it.
@@ -130,6 +133,26 @@ impl Notifier {
             true => said.remove(about),
             false => said.insert(about.to_owned(), text),
         };
+    }
+
+    /// Forgets what waits for targets that were removed, and what they were told.
+    fn forget_removed(&self, settings: &Settings) -> Result<(), DispatchError> {
+        let targets = settings.targets();
+        let names = targets
+            .iter()
+            .filter_map(|target| target.get("name")?.as_str());
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
+        let mut known = self.targets.lock();
+        if known.as_ref() == Some(&names) {
+            return Ok(());
+        }
+        // One whose settings make no sense is there, too.
+        let exists =
+            |lane: &str| lane.starts_with(USER_LANE) || settings.target_type(lane).is_some();
+        let problems = self.dispatch.retain_targets(exists)?;
+        self.say("what was told", &problems);
+        *known = Some(names);
+        Ok(())
     }
 
     fn target(&self, lane: &str) -> Result<Target, SettingsError> {
@@ -170,6 +193,9 @@ impl Carrier for Notifier {
                         .into_iter()
                         .map(|reason| format!("not asked who is to be told: {reason}")),
                 );
+                if let Err(err) = self.forget_removed(&settings) {
+                    problems.push(chain(&err));
+                }
                 match self.dispatch.sort(&matchers, &TimeZone::system(), now) {
                     Ok(sorted) => {
                         for problem in &sorted.problems {
@@ -192,8 +218,10 @@ impl Carrier for Notifier {
     fn deliver(&self, lane: &str, notification: &Notification) -> Delivery {
         let target = match self.target(lane) {
             Ok(target) => target,
+            // Whoever removed it wants nothing to go there.
             Err(SettingsError::NotFound(_)) => {
-                return Delivery::Hopeless(format!("the target '{lane}' does not exist any more"));
+                tracing::warn!(way = lane, "not told: there is no such target");
+                return Delivery::Withdrawn;
             }
             Err(SettingsError::Refused(reason)) => return Delivery::Failed(reason),
         };
@@ -209,6 +237,8 @@ impl Carrier for Notifier {
             Ok(()) => {
                 let id = notification.id;
                 tracing::info!(%id, way = lane, template = notification.template(), "told");
+                let problems = self.dispatch.arrived(lane, notification);
+                self.say("what was told", &problems);
                 Delivery::Delivered
             }
             Err(SendError::Nobody(reason)) => {
@@ -219,12 +249,24 @@ impl Carrier for Notifier {
                 );
                 Delivery::Withdrawn
             }
-            Err(
-                SendError::Failed(reason)
-                | SendError::Refused(reason)
-                | SendError::Busy { reason, .. },
-            ) => Delivery::Failed(reason),
+            Err(SendError::Failed(reason)) => Delivery::Failed(reason),
+            Err(SendError::Busy { reason, wait }) => Delivery::Busy { reason, wait },
+            Err(SendError::Refused(reason)) => Delivery::Refused(reason),
         }
+    }
+
+    /// What could not be kept is kept on until it has arrived, or nobody wants it.
+    fn tried(&self, lane: &str, notification: &Notification, outcome: &Delivery) {
+        if let Delivery::Withdrawn | Delivery::Hopeless(_) = outcome {
+            let mut problems = self.dispatch.arrived(lane, notification);
+            problems.extend(self.dispatch.lost(lane, notification));
+            self.say("what was told", &problems);
+        }
+    }
+
+    fn lost(&self, lane: &str, notification: &Notification) {
+        let problems = self.dispatch.lost(lane, notification);
+        self.say("what was told", &problems);
     }
 
     fn looked(&self, found: &Result<Look, SpoolError>) {
@@ -235,7 +277,7 @@ impl Carrier for Notifier {
     fn delivered(&self, lane: &str, outcome: &Result<Pass, SpoolError>) {
         let problems = match outcome {
             Ok(pass) => {
-                let failed = pass.failed.iter();
+                let failed = pass.failed.iter().chain(&pass.refused);
                 failed
                     .map(|reason| format!("a notification did not arrive at {reason}"))
                     .collect()

@@ -173,6 +173,22 @@ fn certificates_collisions_clock_and_deliveries_are_told() {
 }
 
 #[test]
+fn what_a_receiver_refuses_is_critical_until_somebody_has_seen_to_it() {
+    let mut world = World::new();
+    world.facts.deliveries = vec![DeliveryFacts {
+        target: "hook".to_owned(),
+        refused: 2,
+        error: Some("the server answered 400".to_owned()),
+        ..DeliveryFacts::default()
+    }];
+    world.look_after(1);
+    assert_eq!(world.state(Code::NotificationUndelivered), State::Critical);
+    world.facts.deliveries[0].refused = 0;
+    world.look_after(1);
+    assert_eq!(world.state(Code::NotificationUndelivered), State::Ok);
+}
+
+#[test]
 fn the_plugin_form_has_exit_code_text_and_performance_data() {
     let mut world = World::new();
     world.facts.jobs = vec![sync_job("hourly")];

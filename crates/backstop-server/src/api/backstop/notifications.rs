@@ -28,7 +28,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint {
             method: Method::Get,
             path: ALL,
-            about: "Lists the notifications that have not arrived though they were tried, and those that wait behind them.",
+            about: "Lists the notifications that have not arrived though they were tried, those that wait behind them, and those that are refused.",
             params: &[],
             permission: read,
             handler: Handler::blocking(list),
@@ -44,7 +44,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint {
             method: Method::Post,
             path: "/backstop/notifications/retry",
-            about: "Tries to deliver at once what has not arrived.",
+            about: "Tries to deliver at once what has not arrived, also what was refused.",
             params: &[],
             permission: write,
             handler: Handler::blocking(retry),
@@ -75,7 +75,8 @@ fn list(context: &RequestContext, _: &Params) -> Result<Reply, ApiError> {
             "time": notification.time,
             "attempts": entry.attempts,
             "first-failure": entry.first_failure,
-            "next-try": entry.next_try,
+            "next-try": (!entry.refused).then_some(entry.next_try),
+            "refused": entry.refused,
             "last-error": entry.last_error,
         }));
     }

@@ -17,12 +17,20 @@ const LIST: Table = Table::new(&[
     Column::text("severity"),
     Column::text("time").rendered(moment),
     Column::number("attempts"),
-    Column::text("next-try").rendered(moment),
+    Column::text("next-try").rendered(next_try),
     Column::text("last-error"),
 ]);
 
 fn moment(value: &Value, _: &Value) -> anyhow::Result<String> {
     Ok(value.as_i64().map(time::local).unwrap_or_default())
+}
+
+/// What a target refuses is not tried again by itself.
+fn next_try(value: &Value, row: &Value) -> anyhow::Result<String> {
+    match row.get("refused") {
+        Some(Value::Bool(true)) => Ok("refused".to_owned()),
+        _ => moment(value, row),
+    }
 }
 
 /// The commands below `spool`.
@@ -31,14 +39,14 @@ pub fn commands() -> Group {
         .command(
             "list",
             Command::new(
-                "List the notifications that have not arrived though they were tried, and those that wait behind them.",
+                "List the notifications that have not arrived though they were tried, those that wait behind them, and those that are refused.",
                 list,
             )
             .option(OUTPUT_FORMAT),
         )
         .command(
             "retry",
-            Command::new("Try to deliver them at once.", retry),
+            Command::new("Try to deliver them at once, also what was refused.", retry),
         )
         .command(
             "discard",

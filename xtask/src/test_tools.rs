@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("influxd", "/usr/bin/influxd", "influxdb"),
     ("curl", "/usr/bin/curl", "curl"),
     ("zabbix_agent2", "/usr/sbin/zabbix_agent2", "zabbix-agent2"),
+    ("ansible-playbook", "/usr/bin/ansible-playbook", "ansible"),
     // With its collections, of which the tests use the connection to a chroot.
     ("ansible-community", "/usr/bin/ansible-community", "ansible"),
 ];

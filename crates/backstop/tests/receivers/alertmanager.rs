@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testbed::program::installed;
@@ -10,6 +11,11 @@ use testbed::push_receiver::PushReceiver;
 use testbed::service::Service;
 
 use crate::{copying, server};
+
+/// How long it may take until an alert has gone from us to Prometheus, to Alertmanager and to the receiver, on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks at what the receiver was told.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A running Alertmanager that tells a receiver of each alert, when it fires and when it is resolved.
 struct Alertmanager {
@@ -47,17 +53,22 @@ impl Alertmanager {
 
     /// Waits until the receiver has been told `status` of the alert whose label has this value, and returns it.
     fn wait_until_told(&self, status: &str, label: &str, value: &str) -> Value {
-        for count in 1.. {
-            let told = self.told.wait_for(count)[count - 1].text();
-            let told: Value = serde_json::from_str(&told).unwrap();
-            let mut alerts = told["alerts"].as_array().unwrap().iter();
-            let is_it =
-                |alert: &&Value| alert["status"] == status && alert["labels"][label] == value;
-            if let Some(alert) = alerts.find(is_it) {
+        let is_it = |alert: &Value| alert["status"] == status && alert["labels"][label] == value;
+        let begin = Instant::now();
+        loop {
+            let told = self.told.received();
+            let told = told
+                .iter()
+                .map(|told| serde_json::from_str::<Value>(&told.text()).unwrap());
+            let told: Vec<_> = told
+                .flat_map(|told| told["alerts"].as_array().cloned().unwrap())
+                .collect();
+            if let Some(alert) = told.iter().find(|alert| is_it(alert)) {
                 return alert.clone();
             }
+            assert!(begin.elapsed() < PATIENCE, "{status} {value}: {told:?}");
+            std::thread::sleep(PAUSE);
         }
-        unreachable!()
     }
 
     /// Waits until an alert is among those that are active (or is not), and returns it.
@@ -123,8 +134,9 @@ fn prometheus_with_our_rules_fires_a_failed_sync_at_alertmanager_and_resolves_it
         "/../../deploy/prometheus/backstop-rules.yml"
     );
     let certificate = root.path().join("etc/proxmox-backup/proxy.pem");
+    // A scrape has as long as it takes until the next one.
     let config = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+        "global: {{scrape_interval: 10s, scrape_timeout: 10s, evaluation_interval: 1s}}\n\
          rule_files: ['{rules}']\n\
          alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{}']}}]}}]}}\n\
          scrape_configs:\n  - job_name: backstop\n    scheme: https\n    \
@@ -135,15 +147,21 @@ fn prometheus_with_our_rules_fires_a_failed_sync_at_alertmanager_and_resolves_it
         server.address,
     );
     let prometheus = Prometheus::start(&prometheus, &config).unwrap();
-    let copy = copying(&server, root.path());
+    let copying = copying(&server, root.path());
+    let copy = |is_well: bool| {
+        copying(is_well);
+        // The rules pass on what the checks say, which are made once a minute.
+        server.run("health", &["--refresh"]).unwrap();
+    };
     copy(true);
-    let well = r#"backstop_job_last_run_success{id="copy"} == 1"#;
+    let well = r#"backstop_health_state{object="job/sync/copy"} == 0"#;
     prometheus.wait_for(well).unwrap();
     copy(false);
-    let fired = alertmanager.wait_until_told("firing", "alertname", "BackstopJobFailed");
-    assert_eq!(fired["labels"]["id"], "copy");
-    assert_eq!(fired["annotations"]["summary"], "syncjob copy failed");
+    let fired = alertmanager.wait_until_told("firing", "object", "job/sync/copy");
+    assert_eq!(fired["labels"]["alertname"], "BackstopCritical");
+    let summary = "job-failed: job/sync/copy";
+    assert_eq!(fired["annotations"]["summary"], summary);
     copy(true);
-    let resolved = alertmanager.wait_until_told("resolved", "alertname", "BackstopJobFailed");
+    let resolved = alertmanager.wait_until_told("resolved", "object", "job/sync/copy");
     assert_eq!(fired["fingerprint"], resolved["fingerprint"]);
 }

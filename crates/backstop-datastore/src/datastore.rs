@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use backstop_types::record::GcStatus;
-use backstop_types::{DatastoreName, SyncLevel, Tuning};
+use backstop_types::{BackupGroup, DatastoreName, Namespace, SyncLevel, Tuning};
 use parking_lot::{Mutex, RwLock};
 
 use crate::access_time;
@@ -53,7 +53,12 @@ pub struct Datastore {
     pub(crate) gc_running: Mutex<()>,
     pub(crate) summaries: Summaries,
     pub(crate) lock_state: LockState,
+    /// Who is told of groups before they are removed.
+    witness: OnceLock<Witness>,
 }
+
+/// See [`Datastore::tell_of_removals`].
+type Witness = Box<dyn Fn(&Namespace, &BackupGroup) + Send + Sync>;
 
 impl Datastore {
     /// Makes a directory a datastore: an empty one (hidden entries and `lost+found` do not count), or with
@@ -136,7 +141,24 @@ impl Datastore {
             gc_running: Mutex::new(()),
             summaries: Summaries::default(),
             lock_state: LockState::new(clock),
+            witness: OnceLock::new(),
         }))
+    }
+
+    /// From now on, `witness` is called for each group that is about to be removed or moved away, before anything of it is gone from
+    /// where it was. Only the first one that is given is asked.
+    pub fn tell_of_removals(
+        &self,
+        witness: impl Fn(&Namespace, &BackupGroup) + Send + Sync + 'static,
+    ) {
+        // It is told already.
+        let _ = self.witness.set(Box::new(witness));
+    }
+
+    pub(crate) fn announce_removal(&self, namespace: &Namespace, group: &BackupGroup) {
+        if let Some(witness) = self.witness.get() {
+            witness(namespace, group);
+        }
     }
 
     /// Its name.

@@ -196,6 +196,7 @@ impl Datastore {
         lock: FileLock,
     ) -> Result<()> {
         let path = self.group_path(namespace, group);
+        self.announce_removal(namespace, group);
         self.remove_hidden_snapshots(namespace, group)?;
         dir_listing::remove_file_if_present(&path.join(NOTES))?;
         dir_listing::remove_file_if_present(&path.join(OWNER))?;

@@ -231,6 +231,8 @@ impl Relocation<'_> {
             .group_path(self.permit.from, self.permit.group);
         let new = self.datastore.group_path(self.permit.to, self.permit.group);
         create_parent(&new)?;
+        self.datastore
+            .announce_removal(self.permit.from, self.permit.group);
         rename(&old, &new)?;
         for locked in snapshots {
             self.release_moved(locked);

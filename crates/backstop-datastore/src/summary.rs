@@ -233,7 +233,8 @@ impl Datastore {
         let manifest = if info.is_finished() {
             self.load_manifest(namespace, &snapshot)
                 .inspect_err(|error| {
-                    tracing::warn!(store = %self.name(), %snapshot, %error, "unable to read a manifest");
+                    // Health tells of it, once.
+                    tracing::debug!(store = %self.name(), %snapshot, %error, "unable to read a manifest");
                     // The next time it may be readable.
                     summary.directory = None;
                 })

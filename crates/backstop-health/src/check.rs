@@ -215,6 +215,9 @@ pub struct Recovered {
     pub bad_since: i64,
     /// What was seen then.
     pub evidence: String,
+    /// It has not recovered: what it was about is not there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 /// What is said of one thing, with its past.

@@ -93,10 +93,16 @@ codes! {
     BackupSize = "backup-size",
     /// Verification has found damage in backups of a group.
     BackupVerifyFailed = "backup-verify-failed",
+    /// A group, or a whole datastore, is not there any more, and nobody has removed it through this server.
+    BackupGone = "backup-gone",
+    /// The manifest of a backup, or the owner of a group, cannot be read.
+    BackupUnreadable = "backup-unreadable",
     /// Backups of a group were not verified for too long.
     BackupVerifyOld = "backup-verify-old",
     /// The file system of a datastore is gone, failing or hanging.
     DatastoreUnavailable = "datastore-unavailable",
+    /// The groups of a datastore were not looked at for too long.
+    DatastoreListing = "datastore-listing",
     /// A maintenance mode closes a datastore.
     DatastoreMaintenance = "datastore-maintenance",
     /// A datastore is full, or will be soon.
@@ -109,12 +115,18 @@ codes! {
     CertificateExpiring = "certificate-expiring",
     /// A remote shows another certificate than the one that is expected of it.
     CertificateChanged = "certificate-changed",
+    /// A remote cannot be reached, so that nothing is known of its certificate.
+    RemoteUnreachable = "remote-unreachable",
     /// A sync job meets groups of another owner.
     OwnerCollision = "owner-collision",
     /// Several sync jobs write to the same place from different sources.
     TargetCollision = "target-collision",
     /// The clock of the host has jumped.
     ClockJump = "clock-jump",
+    /// What the server remembered of its checks was lost.
+    MemoryLost = "memory-lost",
+    /// Nobody can be told of errors, or nobody was told of something.
+    NotificationNobody = "notification-nobody",
     /// Notifications could not be delivered.
     NotificationUndelivered = "notification-undelivered",
     /// A monitor did not take a heartbeat.

@@ -31,6 +31,75 @@ pub struct Facts {
     pub clock: ClockFacts,
     /// What goes out: notifications and heartbeats.
     pub deliveries: Vec<DeliveryFacts>,
+    /// Who can be told; `None`: that is not known.
+    pub audience: Option<AudienceFacts>,
+    /// Whether remotes answer.
+    pub remotes: Vec<RemoteFacts>,
+    /// What is not there any more though nobody has removed it.
+    pub gone: Vec<GoneFacts>,
+    /// What is remembered of the checks; `None`: nothing is.
+    pub memory: Option<MemoryFacts>,
+}
+
+/// What is remembered of the checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryFacts {
+    /// The file that holds what could not be read; `None`: all could.
+    pub aside: Option<String>,
+}
+
+/// Who can be told of errors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AudienceFacts {
+    /// Targets that can be reached, and that a matcher leads errors to.
+    pub reached: Vec<String>,
+    /// Why no other target counts, one reason each.
+    pub reasons: Vec<String>,
+    /// What reached nobody in the last day.
+    pub unheard: Vec<UnheardFacts>,
+}
+
+/// Messages that were for somebody who has no address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnheardFacts {
+    /// The target, or `user:` and the name of a user who is told directly.
+    pub target: String,
+    /// How many there were.
+    pub count: u64,
+    /// When the last one was.
+    pub last: i64,
+    /// Why it reached nobody.
+    pub reason: String,
+}
+
+/// Whether a remote answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoteFacts {
+    /// Its name.
+    pub name: String,
+    /// Why it did not answer when it was asked last; `None`: it did.
+    pub error: Option<String>,
+    /// Since when it does not answer.
+    pub since: Option<i64>,
+    /// How many times in a row it has not answered.
+    pub failures: u32,
+    /// Whether it has ever answered since the server started.
+    pub has_answered: bool,
+}
+
+/// Backups that are not there any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneFacts {
+    /// `group/…` or `datastore/…`.
+    pub object: String,
+    /// When that was seen.
+    pub since: i64,
+    /// Its newest backup, as far as it is known.
+    pub newest: Option<i64>,
+    /// How many further groups of a datastore are gone that are not named one by one.
+    pub more: u64,
+    /// Whether it is there again.
+    pub is_back: bool,
 }
 
 /// A configuration file.
@@ -125,6 +194,8 @@ pub struct DatastoreFacts {
     pub reachable: Reachable,
     /// Whether its content was looked at; else nothing is said of that.
     pub looked: bool,
+    /// The listing of its groups; `None`: it cannot be listed, and something else says why.
+    pub listing: Option<ListingFacts>,
     /// Its size and what of it is available, in bytes.
     pub space: Option<(u64, u64)>,
     /// Shares in use, 0 to 1, in the order of time.
@@ -133,8 +204,19 @@ pub struct DatastoreFacts {
     pub collected: Option<(i64, u64)>,
     /// Whether garbage collection has a schedule.
     pub collects: bool,
-    /// The age of the datastore, as far as it is known: its oldest snapshot, or when it was first seen.
+    /// The age of the datastore, as far as it is known: its oldest snapshot, or when it was first seen if that was later.
     pub oldest: Option<i64>,
+}
+
+/// The listing of the groups of a datastore.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListingFacts {
+    /// When the last one that is known began; `None`: there was none since the server started.
+    pub at: Option<i64>,
+    /// How many groups it has found.
+    pub groups: u64,
+    /// Since when one is under way.
+    pub running: Option<i64>,
 }
 
 /// A finished snapshot.
@@ -165,6 +247,12 @@ pub struct GroupFacts {
     pub damaged: Vec<i64>,
     /// When a snapshot of it was last verified.
     pub verified: Option<i64>,
+    /// Times of snapshots whose manifest cannot be read, newest first.
+    pub unreadable: Vec<i64>,
+    /// Why its owner cannot be told; `None`: it can.
+    pub ownerless: Option<String>,
+    /// How many snapshots there are, with those that are not finished.
+    pub snapshots: u64,
 }
 
 impl GroupFacts {

@@ -80,6 +80,16 @@ impl Learnt {
         self.backups.get(group).map_or(&[], Vec::as_slice)
     }
 
+    /// The groups of which backups are known.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.backups.keys().map(String::as_str)
+    }
+
+    /// The datastores that were seen.
+    pub fn datastores(&self) -> impl Iterator<Item = &str> {
+        self.first_seen.keys().map(String::as_str)
+    }
+
     /// When a datastore was first seen; that is `now` if it was not.
     pub fn first_seen(&mut self, datastore: &str, now: i64) -> i64 {
         *self.first_seen.entry(datastore.to_owned()).or_insert(now)

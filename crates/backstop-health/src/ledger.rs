@@ -185,6 +185,11 @@ impl Ledger {
         entry.is_some_and(|entry| entry.is_quiet(windows, moment))
     }
 
+    /// Forgets a check of which nothing is to be said any more: somebody knows of it for good.
+    pub fn forget(&mut self, code: Code, object: &str) {
+        self.entries.remove(&(code, object.to_owned()));
+    }
+
     /// The last changes, oldest first.
     pub fn history(&self) -> impl DoubleEndedIterator<Item = &Change> {
         self.history.iter()

@@ -10,6 +10,8 @@
 //! [`judge`] knows what is wrong now; the [`Ledger`] remembers since when, who has acknowledged it, and what was expected in a
 //! maintenance window. What is wrong never vanishes without a recovery, and is never muted.
 
+mod absence;
+mod audience;
 mod backup;
 mod cadence;
 mod certificate;
@@ -22,17 +24,23 @@ mod datastore;
 mod delivery;
 pub mod facts;
 pub mod forecast;
+mod gone;
 mod job;
 mod learnt;
 mod ledger;
+mod listing;
+mod memory;
 mod message;
 mod moment;
 mod number;
 pub mod plugin;
+mod remote;
 mod settings;
 mod span;
+mod unreadable;
 mod window;
 
+pub use absence::Absences;
 pub use check::{Acknowledgement, Check, Expected, Finding, Measure, Recovered, Scope};
 pub use code::{Code, State};
 pub use facts::Facts;
@@ -53,17 +61,36 @@ pub fn judge(facts: &Facts, settings: &Settings, learnt: &Learnt, moment: &Momen
     }
     for datastore in &facts.datastores {
         datastore::judge(datastore, moment, &mut findings);
+        listing::judge(datastore, facts.started, moment, &mut findings);
     }
     backup::judge(facts, settings, learnt, moment, &mut findings);
+    for group in &facts.groups {
+        unreadable::judge(group, moment, &mut findings);
+    }
+    gone::judge(&facts.gone, moment, &mut findings);
     collision::judge(facts, &mut findings);
     for certificate in &facts.certificates {
         certificate::judge(certificate, moment, &mut findings);
+    }
+    for remote in &facts.remotes {
+        remote::judge(remote, moment, &mut findings);
     }
     clock::judge(&facts.clock, moment, &mut findings);
     for delivery in &facts.deliveries {
         delivery::judge(delivery, moment, &mut findings);
     }
+    if let Some(audience) = &facts.audience {
+        audience::judge(audience, moment, &mut findings);
+    }
+    if let Some(memory) = &facts.memory {
+        memory::judge(memory, &mut findings);
+    }
     findings
+}
+
+/// What was not looked at since the server started and does not call for anybody yet: it is among the checks, but no finding.
+pub fn unseen(facts: &Facts, learnt: &Learnt, checks: &[Check], moment: &Moment) -> Vec<Check> {
+    listing::unseen(facts, learnt, checks, moment)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 //! Sequences under a simulated clock, from facts to what somebody is told.
 
+mod absences;
+mod gathering;
 mod properties;
 mod quiet;
 mod rules;

@@ -412,6 +412,38 @@ impl Dispatch {
         Ok(self.spool.undelivered(now)?)
     }
 
+    /// What was accepted and is not given to any target yet: how many notifications, and since when the oldest waits. They wait while the
+    /// settings cannot be read.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn unsorted(&self) -> Result<(u64, Option<i64>), DispatchError> {
+        let list = std::fs::read_dir(&self.incoming).map_err(io("list", &self.incoming))?;
+        let (mut count, mut oldest) = (0_u64, None::<i64>);
+        for entry in list {
+            let entry = entry.map_err(io("list", &self.incoming))?;
+            if entry
+                .path()
+                .extension()
+                .is_none_or(|extension| extension != "json")
+            {
+                continue;
+            }
+            // One that was sorted meanwhile does not wait.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            let since = std::os::unix::fs::MetadataExt::mtime(&metadata);
+            count = count.saturating_add(1);
+            oldest = Some(oldest.map_or(since, |known| known.min(since)));
+        }
+        for notification in self.unkept.lock().iter() {
+            count = count.saturating_add(1);
+            oldest = Some(oldest.map_or(notification.time, |known| known.min(notification.time)));
+        }
+        Ok((count, oldest))
+    }
+
     /// What was given up.
     ///
     /// # Errors

@@ -172,6 +172,23 @@ impl Matcher {
         !self.inverted && fields.any(|field| is_type(field) && field.matches(notification))
     }
 
+    /// Whether some notification of this severity can match, at some time: what else it asks for is taken to be there.
+    #[must_use]
+    pub fn can_match(&self, severity: Severity) -> bool {
+        let mode = self.mode;
+        let fits = (!self.severities.is_empty())
+            .then(|| mode.of(self.severities.iter().map(|list| list.contains(&severity))));
+        // Fields and times can be as they are wanted, and otherwise.
+        let has_others = !self.fields.is_empty() || !self.calendars.is_empty();
+        match (mode, self.inverted, fits) {
+            (_, _, None) => true,
+            (Mode::All, false, Some(fits)) => fits,
+            (Mode::All, true, Some(fits)) => !fits || has_others,
+            (Mode::Any, false, Some(fits)) => fits || has_others,
+            (Mode::Any, true, Some(fits)) => !fits,
+        }
+    }
+
     /// Whether a notification of this local moment matches.
     #[must_use]
     pub fn matches(&self, notification: &Notification, local: DateTime) -> bool {
@@ -296,6 +313,35 @@ mod tests {
         assert!(is_sent(Severity::Error, "prune"));
         assert!(is_sent(Severity::Info, "gc"));
         assert!(!is_sent(Severity::Info, "prune"));
+    }
+
+    #[test]
+    fn a_matcher_says_whether_errors_can_ever_match() {
+        for (properties, wanted) in [
+            (json!({}), true),
+            (json!({ "match-severity": ["error"] }), true),
+            (json!({ "match-severity": ["info,notice"] }), false),
+            (
+                json!({ "match-severity": ["info"], "invert-match": true }),
+                true,
+            ),
+            (
+                json!({ "match-severity": ["error"], "invert-match": true }),
+                false,
+            ),
+            (
+                json!({ "match-severity": ["error"], "match-field": ["exact:type=gc"], "invert-match": true }),
+                true,
+            ),
+            (
+                json!({ "match-severity": ["info"], "match-field": ["exact:type=gc"], "mode": "any" }),
+                true,
+            ),
+            (json!({ "match-field": ["exact:type=nosuch"] }), true),
+        ] {
+            let can = matcher(properties.clone()).can_match(Severity::Error);
+            assert_eq!(can, wanted, "{properties}");
+        }
     }
 
     #[test]

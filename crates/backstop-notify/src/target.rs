@@ -171,6 +171,33 @@ fn named(properties: &Map<String, Value>, key: &str) -> Result<Vec<(String, Stri
 }
 
 impl Target {
+    /// Why it can reach nobody, whatever is sent to it; `None`: it may. `mail_of` are the addresses of users.
+    #[must_use]
+    pub fn unreachable(&self, mail_of: impl Fn(&str) -> bool) -> Option<String> {
+        let name = &self.name;
+        if self.disabled {
+            return Some(format!("target '{name}' is disabled"));
+        }
+        let (TargetKind::Sendmail(mail) | TargetKind::Smtp(mail, _)) = &self.kind else {
+            return None;
+        };
+        if !mail.to.is_empty() || mail.to_users.iter().any(|user| mail_of(user)) {
+            return None;
+        }
+        let users: Vec<String> = mail
+            .to_users
+            .iter()
+            .map(|user| format!("'{user}'"))
+            .collect();
+        Some(match users.is_empty() {
+            true => format!("target '{name}' has no recipient"),
+            false => format!(
+                "target '{name}' sends mail to {}, of whom no address is known",
+                users.join(", ")
+            ),
+        })
+    }
+
     /// Reads the properties of a section of `notifications.cfg`, and those of the section of this name in `notifications-priv.cfg`.
     ///
     /// # Errors

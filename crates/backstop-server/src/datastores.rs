@@ -16,6 +16,7 @@ mod health;
 mod identity;
 mod operations;
 mod place;
+mod removals;
 mod watch;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use crate::roots::Roots;
 
 pub use availability::{Availability, Unavailable};
 pub use place::{Interrupted, Place};
+pub use removals::Removals;
 pub use watch::Watcher;
 
 use operations::OperationsFiles;
@@ -179,6 +181,7 @@ pub struct DatastoreRegistry {
     config: Arc<ConfigStore>,
     locks: PathBuf,
     operations: OperationsFiles,
+    removals: Removals,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -197,8 +200,14 @@ impl DatastoreRegistry {
             config,
             locks: roots.locks(),
             operations: OperationsFiles::below(&roots.run()),
+            removals: Removals::of(roots),
             inner: Arc::default(),
         }
+    }
+
+    /// What is removed on purpose.
+    pub fn removals(&self) -> &Removals {
+        &self.removals
     }
 
     /// What is configured, in file order. Blocks for a small file.
@@ -297,6 +306,8 @@ impl DatastoreRegistry {
                 name: name.clone(),
                 source: Box::new(source),
             })?;
+        let (removals, own) = (self.removals.clone(), name.clone());
+        store.tell_of_removals(move |namespace, group| removals.note_group(&own, namespace, group));
         let active = Arc::clone(self.inner.lock().active.entry(name.clone()).or_default());
         if let Some(counter) = active.counter(operation) {
             counter.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,9 @@
 //! What a hanging file system does not tell is said to be unknown: it holds up neither the list nor anybody who asks. Nothing
 //! here has an opinion; that is the crate's business.
 
+mod audience;
 mod clock;
+mod configuration;
 mod datastores;
 mod deliveries;
 mod gather;
@@ -39,6 +41,9 @@ use remotes::Remotes;
 
 /// How long somebody who wants fresh checks waits for them.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long what was learnt may wait to be written down.
+const LESSONS: Duration = Duration::from_secs(600);
 
 /// The checks as they were at a time.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +82,10 @@ struct Progress {
 /// Health of this server.
 pub struct Health {
     memory: Mutex<Memory>,
+    /// Since when something was learnt that is not written down.
+    lessons: Mutex<Option<Instant>>,
+    /// Held while the memory is written.
+    writing: Mutex<()>,
     latest: Mutex<Arc<Checked>>,
     progress: Mutex<Progress>,
     moved: Condvar,
@@ -98,6 +107,8 @@ impl Health {
     pub(crate) fn open(roots: &Roots) -> Self {
         Self {
             memory: Mutex::new(Memory::open(roots.var_lib().join(memory::FILE))),
+            lessons: Mutex::default(),
+            writing: Mutex::default(),
             latest: Mutex::default(),
             progress: Mutex::default(),
             moved: Condvar::new(),
@@ -185,9 +196,12 @@ impl Health {
         until: Option<i64>,
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now().as_second();
-        self.memory
-            .lock()
-            .change(|ledger| ledger.acknowledge(code, object, by, comment, until, now))
+        let mut memory = self.memory.lock();
+        let ledger = memory.parts().ledger;
+        ledger.acknowledge(code, object, by, comment, until, now)?;
+        drop(memory);
+        self.store();
+        Ok(())
     }
 
     /// Takes that back. Blocks for a small file.
@@ -197,7 +211,37 @@ impl Health {
     pub(crate) fn unacknowledge(&self, code: Code, object: &str) -> Result<(), LedgerError> {
         self.memory
             .lock()
-            .change(|ledger| ledger.unacknowledge(code, object))
+            .parts()
+            .ledger
+            .unacknowledge(code, object)?;
+        self.store();
+        Ok(())
+    }
+
+    /// Writes down what a gathering has changed: news at once, and what was only learnt now and then, as it can be learnt again.
+    fn remember(&self, is_news: bool, is_lesson: bool) {
+        let mut lessons = self.lessons.lock();
+        *lessons = match *lessons {
+            None if is_lesson => Some(Instant::now()),
+            since => since,
+        };
+        if is_news || lessons.is_some_and(|since| since.elapsed() >= LESSONS) {
+            *lessons = None;
+            drop(lessons);
+            self.store();
+        }
+    }
+
+    /// Writes down what is not yet. Blocks for a file.
+    fn finish(&self) {
+        if self.lessons.lock().take().is_some() {
+            self.store();
+        }
+    }
+
+    /// Writes down what is remembered. Blocks for a file.
+    fn store(&self) {
+        Memory::store(&self.memory, &self.writing);
     }
 }
 

@@ -15,6 +15,7 @@ use backstop_outgoing::{Limits, Spool, SpoolError, Undelivered};
 use jiff::Timestamp;
 
 pub use delivery::send;
+pub(crate) use settings::broken;
 pub use settings::{create, get, monitors, remove, shown, update};
 
 use crate::config::ConfigStore;

@@ -93,6 +93,7 @@ impl Entry {
                     at: now,
                     bad_since: self.since,
                     evidence,
+                    gone: false,
                 });
                 self.since = now;
             }
@@ -221,6 +222,7 @@ impl Entry {
                 Code::NotificationUndelivered | Code::HeartbeatUndelivered => {
                     ("nothing waits for it any more", Reason::Changed)
                 }
+                Code::NotificationNobody => ("it does not concern anything now", Reason::Changed),
                 _ => ("it is not there any more", Reason::Gone),
             };
             let gone = Finding::ok(
@@ -235,6 +237,9 @@ impl Entry {
                 change.reason = reason;
             }
             observation.changes.append(&mut own.changes);
+            if let Some(recovered) = &mut self.recovered {
+                recovered.gone = reason == Reason::Gone;
+            }
         } else {
             self.settle(&[], moment);
         }

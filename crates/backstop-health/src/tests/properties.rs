@@ -52,7 +52,7 @@ prop_compose! {
     fn any_datastore()(space in option::of(any::<(u64, u64)>()), history in vec((time(), any::<f64>()), 0..20),
         collected in option::of((time(), any::<u64>())), oldest in option::of(time()), silent in option::of(any::<i64>()))
         -> DatastoreFacts {
-        DatastoreFacts { name: "store1".to_owned(), space, history, collected, oldest, collects: false, looked: true,
+        DatastoreFacts { name: "store1".to_owned(), space, history, collected, oldest, collects: false, looked: true, listing: None,
             reachable: silent.map_or(Reachable::Yes, Reachable::Silent) }
     }
 }

@@ -131,7 +131,7 @@ fn what_cannot_be_looked_at_stays_as_it_was() {
         (check.finding.state, check.is_loud()),
         (State::Unknown, false)
     );
-    assert_eq!(plugin::Counts::of(&world.last.checks).held, 3);
+    assert_eq!(plugin::Counts::of(&world.last.checks).held, 4);
     world.facts.datastores[0].reachable = Reachable::Yes;
     world.facts.groups = groups;
     world.held.clear();
@@ -146,7 +146,8 @@ fn trouble_of_what_is_removed_ends_in_a_recovery() {
     world.facts.jobs.clear();
     assert_eq!(world.look_after(60), ["job-failed critical>ok gone!"]);
     assert_eq!(world.evidence(Code::JobFailed), "it is not there any more");
-    assert!(world.check(Code::JobFailed).recovered.is_some());
+    let gone = world.check(Code::JobFailed).recovered.clone();
+    assert!(gone.unwrap().gone);
     assert_eq!(world.look_after(DAY), [""; 0]);
     let mut codes = world.last.checks.iter().map(|check| check.finding.code);
     assert!(codes.all(|code| code == Code::ClockJump));

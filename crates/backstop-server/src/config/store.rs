@@ -48,6 +48,23 @@ pub enum SectionFile {
 }
 
 impl SectionFile {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::User,
+        Self::Domains,
+        Self::Datastore,
+        Self::Remote,
+        Self::Sync,
+        Self::Prune,
+        Self::Verification,
+        Self::TrafficControl,
+        Self::S3,
+        Self::EncryptionKeys,
+        Self::MetricServer,
+        Self::Notifications,
+        Self::NotificationsPrivate,
+    ];
+
     /// The file's name.
     #[must_use]
     pub const fn file_name(self) -> &'static str {
@@ -133,7 +150,26 @@ pub enum JsonFile {
 }
 
 impl JsonFile {
-    const fn file_name(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Shadow,
+        Self::TokenShadow,
+        Self::Tfa,
+        Self::AppendOnly,
+        Self::LdapPasswords,
+        Self::Revocations,
+        Self::Metrics,
+        Self::Sessions,
+        Self::Remotes,
+        Self::Certificate,
+        Self::NextCertificate,
+        Self::Health,
+        Self::Heartbeats,
+    ];
+
+    /// The file's name.
+    #[must_use]
+    pub const fn file_name(self) -> &'static str {
         match self {
             Self::Shadow => "shadow.json",
             Self::TokenShadow => "token.shadow",
@@ -221,6 +257,8 @@ pub struct ConfigStore {
 
 /// Name of the file of access rules.
 const ACL_FILE: &str = "acl.cfg";
+/// Name of the file of the host.
+const NODE_FILE: &str = "node.cfg";
 
 impl ConfigStore {
     /// The configuration in the directory `etc` alone, which must exist; what changes with each login is kept in `run` below it.
@@ -398,8 +436,8 @@ impl ConfigStore {
     /// # Errors
     /// When they cannot be read or understood.
     pub fn node(&self) -> Result<Loaded<NodeConfig>, ConfigError> {
-        let text = self.dir.read("node.cfg")?;
-        let data = NodeConfig::parse(&self.dir.path("node.cfg"), &text)?;
+        let text = self.dir.read(NODE_FILE)?;
+        let data = NodeConfig::parse(&self.dir.path(NODE_FILE), &text)?;
         Ok(Loaded {
             data,
             digest: Digest::of(text.as_bytes()),
@@ -422,7 +460,7 @@ impl ConfigStore {
         let result = edit(&mut data)?;
         if data != loaded.data {
             self.dir
-                .replace("node.cfg", data.to_text()?.as_bytes(), FileClass::Config)?;
+                .replace(NODE_FILE, data.to_text()?.as_bytes(), FileClass::Config)?;
         }
         Ok(result)
     }
@@ -465,6 +503,24 @@ impl ConfigStore {
                 .replace(file.file_name(), text.as_bytes(), file.class())?;
         }
         Ok(result)
+    }
+
+    /// Whether each file can be read, by its name; an absent one can. No content of a file with secrets is in an error. Blocks for
+    /// small files.
+    pub fn check(&self) -> Vec<(&'static str, Result<(), ConfigError>)> {
+        let sections = SectionFile::ALL.into_iter().map(|file| {
+            let read = self.sections(file).map(|_| ());
+            (file.file_name(), read)
+        });
+        let json = JsonFile::ALL.into_iter().map(|file| {
+            let read = self.json(file).map(|_| ());
+            (file.file_name(), read)
+        });
+        let others = [
+            (ACL_FILE, self.acl().map(|_| ())),
+            (NODE_FILE, self.node().map(|_| ())),
+        ];
+        sections.chain(others).chain(json).collect()
     }
 
     /// Tells apart versions of a JSON file without reading it; `None` when it is absent.

@@ -1,7 +1,7 @@
 //! Facts of datastores and of the groups in them.
 //!
 //! Each datastore is listed on its own threads, and only one listing of it runs at a time: one that hangs, or takes long, holds up
-//! neither the others nor the next gathering, which takes what is known from before.
+//! neither the others nor the next gathering, which takes what is known from before, with its age.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,12 +9,18 @@ use std::time::{Duration, Instant};
 
 use backstop_datastore::{Datastore, DatastoreError, SnapshotInfo};
 use backstop_format::manifest::Manifest;
-use backstop_health::facts::{DatastoreFacts, Facts, GroupFacts, Reachable, SnapshotFacts};
+use backstop_health::facts::{
+    DatastoreFacts, Facts, GroupFacts, ListingFacts, Reachable, SnapshotFacts,
+};
 use backstop_health::{Held, Learnt};
 use backstop_types::record::{DatastoreConfig, VerifyState};
-use backstop_types::{BackupGroup, DatastoreName, Namespace, Operation, Upid};
+use backstop_types::{
+    ArchiveName, BackupGroup, BackupTime, DatastoreName, Namespace, Operation, Upid,
+};
+use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::api::admin::datastore::snapshot_summary;
 use crate::datastores;
@@ -25,6 +31,10 @@ use crate::server::Server;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Unasked, a datastore is listed for at most one part in this of the time: where looking at it costs, it is looked at more rarely.
 const SHARE: u32 = 20;
+/// But not more rarely than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+/// The pause after the first listing: that one reads from the disk what later ones remember.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The newest snapshots of a group that are looked at for times and sizes.
 const NEWEST: usize = 24;
 
@@ -34,6 +44,8 @@ pub(super) type Listings = Mutex<HashMap<DatastoreName, Arc<Listing>>>;
 /// What was listed of a datastore.
 #[derive(Debug, Clone, Default)]
 struct Listed {
+    /// When it began, in seconds since 1970.
+    at: i64,
     groups: Vec<GroupFacts>,
     /// When garbage was collected last, and the corrupt chunks that were seen.
     collected: Option<(i64, u64)>,
@@ -44,11 +56,21 @@ struct Listed {
 #[derive(Debug, Default)]
 struct State {
     /// Since when one runs.
-    running: Option<Instant>,
-    /// When the last one ended, and how long it took.
+    running: Option<Running>,
+    /// When the last one ended, and how long to wait before the next.
     ended: Option<(Instant, Duration)>,
     /// What the last one has found, or why it failed.
     last: Option<Arc<Result<Listed, String>>>,
+}
+
+/// A listing that is under way.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    begin: Instant,
+    /// The same in seconds since 1970.
+    since: i64,
+    /// Whether a gathering has waited for it already.
+    was_awaited: bool,
 }
 
 /// The listing of one datastore.
@@ -81,7 +103,7 @@ pub(super) fn gather(
         .collect();
     let mut held = Vec::new();
     for (config, listing) in started {
-        let (datastore, listed) = one(server, now, config, listing, deadline);
+        let (datastore, listed) = one(server, (now, is_asked), config, listing, deadline);
         let first_seen = learnt.first_seen(config.name.as_str(), now);
         let (mut datastore, name) = (datastore, config.name.to_string());
         datastore.oldest = Some(first_seen);
@@ -89,7 +111,8 @@ pub(super) fn gather(
         match listed {
             Ok(listed) => {
                 let oldest = listed.groups.iter().filter_map(|group| group.oldest).min();
-                datastore.oldest = oldest.or(datastore.oldest);
+                // What came from elsewhere is older than the datastore.
+                datastore.oldest = oldest.max(datastore.oldest);
                 datastore.collected = listed.collected;
                 facts
                     .clock
@@ -145,12 +168,16 @@ fn begin(
     }
     {
         let mut state = listing.state.lock();
-        let is_soon = |(end, took): (Instant, Duration)| end.elapsed() < took.saturating_mul(SHARE);
+        let is_soon = |(end, pause): (Instant, Duration)| end.elapsed() < pause;
         if state.running.is_some() || (!is_asked && state.ended.is_some_and(is_soon)) {
             drop(state);
             return Ok(listing);
         }
-        state.running = Some(Instant::now());
+        state.running = Some(Running {
+            begin: Instant::now(),
+            since: Timestamp::now().as_second(),
+            was_awaited: false,
+        });
     }
     let (own, registry, name) = (Arc::clone(&listing), registry.clone(), config.name.clone());
     server.runtimes().data.spawn(async move {
@@ -165,8 +192,15 @@ fn begin(
             Err(err) => Err(err.to_string()),
         };
         let mut state = own.state.lock();
-        let begin = state.running.take();
-        state.ended = begin.map(|begin| (Instant::now(), begin.elapsed()));
+        let took = state.running.take().map(|running| running.begin.elapsed());
+        let pause = match state.ended {
+            None => FIRST_PAUSE,
+            Some(_) => took
+                .unwrap_or_default()
+                .saturating_mul(SHARE)
+                .min(LONGEST_PAUSE),
+        };
+        state.ended = Some((Instant::now(), pause));
         state.last = Some(Arc::new(found));
         own.done.notify_all();
     });
@@ -176,7 +210,7 @@ fn begin(
 /// What is known of a datastore; waits for its listing until `deadline`.
 fn one(
     server: &Server,
-    now: i64,
+    (now, is_asked): (i64, bool),
     config: &DatastoreConfig,
     listing: Result<Arc<Listing>, Reachable>,
     deadline: Instant,
@@ -205,14 +239,22 @@ fn one(
     let unavailable = || server.datastores().place(config).ok()?.check().err();
     let found = {
         let mut state = listing.state.lock();
-        while state.running.is_some() && unavailable().is_none() {
+        // One that takes long holds up one gathering, and those that somebody waits for.
+        let waits = |state: &State| {
+            let running = state.running.as_ref();
+            running.is_some_and(|running| is_asked || !running.was_awaited)
+        };
+        while waits(&state) && unavailable().is_none() {
             let tick = deadline.min(Instant::now() + Duration::from_millis(250));
             listing.done.wait_until(&mut state, tick);
             if Instant::now() >= deadline {
                 break;
             }
         }
-        let running = state.running.map(|since| since.elapsed());
+        if let Some(running) = &mut state.running {
+            running.was_awaited = true;
+        }
+        let running = state.running.map(|running| running.since);
         (state.last.clone(), running)
     };
     if let Some(err) = unavailable() {
@@ -222,14 +264,27 @@ fn one(
     fill_space(server, now, &mut datastore);
     match found {
         (Some(last), running) => match &*last {
-            Ok(listed) => (datastore, Ok(listed.clone())),
+            Ok(listed) => {
+                datastore.listing = Some(ListingFacts {
+                    at: Some(listed.at),
+                    groups: u64::try_from(listed.groups.len()).unwrap_or(u64::MAX),
+                    running,
+                });
+                (datastore, Ok(listed.clone()))
+            }
             Err(_) if running.is_some() => (datastore, Err(IN_PROGRESS.to_owned())),
             Err(reason) => {
                 datastore.reachable = Reachable::No(reason.clone());
                 (datastore, Err(reason.clone()))
             }
         },
-        (None, _) => (datastore, Err(IN_PROGRESS.to_owned())),
+        (None, running) => {
+            datastore.listing = Some(ListingFacts {
+                running,
+                ..ListingFacts::default()
+            });
+            (datastore, Err(IN_PROGRESS.to_owned()))
+        }
     }
 }
 
@@ -267,7 +322,10 @@ fn fill_space(server: &Server, now: i64, datastore: &mut DatastoreFacts) {
 
 /// Lists all groups. Blocks for long where nothing is remembered of them.
 fn list(datastore: &Datastore) -> Result<Listed, DatastoreError> {
-    let mut listed = Listed::default();
+    let mut listed = Listed {
+        at: Timestamp::now().as_second(),
+        ..Listed::default()
+    };
     let status = datastore.gc_status();
     let collection = status.task();
     listed.collected = collection.map(|upid| (upid.starttime, status.still_bad));
@@ -286,15 +344,24 @@ fn list(datastore: &Datastore) -> Result<Listed, DatastoreError> {
         };
         let found = datastore.summaries(&namespace, &groups, &summarise, &|number, items| {
             let group = groups.get(number)?;
-            let owner = datastore.owner(&namespace, group).ok();
-            let owner = owner.map(|owner| owner.to_string());
-            Some(facts_of(
-                datastore.name().as_str(),
-                &namespace,
-                group,
-                owner,
-                items,
-            ))
+            let owner = datastore.owner(&namespace, group);
+            let mut facts = facts_of(datastore.name().as_str(), &namespace, group, items);
+            match owner {
+                Ok(owner) => facts.owner = Some(owner.to_string()),
+                // It vanished meanwhile.
+                Err(_) if !datastore.group_exists(&namespace, group) => return None,
+                Err(err) => facts.ownerless = (facts.snapshots > 0).then(|| chain(&err)),
+            }
+            // One that was being removed is not there now.
+            facts.unreadable.retain(|time| {
+                let Ok(time) = BackupTime::new(*time) else {
+                    return true;
+                };
+                let snapshot = group.snapshot(time);
+                datastore.load_manifest(&namespace, &snapshot).is_err()
+                    && datastore.snapshot_exists(&namespace, &snapshot)
+            });
+            Some(facts)
         })?;
         listed.groups.extend(found.into_iter().flatten());
     }
@@ -308,7 +375,8 @@ struct Summary {
     backup_time: i64,
     /// `None`: it is not finished, or its manifest cannot be read.
     size: Option<u64>,
-    verification: Option<Verification>,
+    /// A record that makes no sense is as good as none, and hides nothing else.
+    verification: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -321,30 +389,36 @@ fn facts_of(
     datastore: &str,
     namespace: &Namespace,
     group: &BackupGroup,
-    owner: Option<String>,
     items: &mut dyn Iterator<Item = &str>,
 ) -> GroupFacts {
     let mut facts = GroupFacts {
         datastore: datastore.to_owned(),
         namespace: namespace.clone(),
         group: group.to_string(),
-        owner,
         ..GroupFacts::default()
     };
     for item in items {
+        facts.snapshots = facts.snapshots.saturating_add(1);
         let Ok(summary) = serde_json::from_str::<Summary>(item) else {
             continue;
         };
+        let time = summary.backup_time;
         if summary.size.is_none() {
+            // One that is finished has a manifest.
+            if item.contains(ArchiveName::MANIFEST) {
+                facts.unreadable.push(time);
+            }
             continue;
         }
-        let time = summary.backup_time;
         if facts.newest.len() < NEWEST {
             let size = summary.size;
             facts.newest.push(SnapshotFacts { time, size });
         }
         facts.oldest = Some(time);
-        if let Some(verification) = summary.verification {
+        let verification = summary.verification;
+        if let Some(verification) =
+            verification.and_then(|record| serde_json::from_value::<Verification>(record).ok())
+        {
             facts.verified = facts.verified.max(Some(verification.upid.starttime));
             if verification.state == VerifyState::Failed {
                 facts.damaged.push(time);

@@ -13,6 +13,8 @@ use crate::http::error::chain;
 use crate::notifications::events;
 use crate::server::Server;
 
+/// Why what was accepted waits.
+const UNSORTED: &str = "they were accepted, and were not given to any target yet";
 /// For how long it is told that messages were given up, in seconds.
 const TOLD: i64 = 86_400;
 
@@ -22,11 +24,14 @@ pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<Held> 
     let (notifier, heartbeats) = (server.notifier(), server.heartbeats());
     let notifications = notifier
         .undelivered()
-        .and_then(|waiting| Ok((waiting, notifier.dispatch().dropped()?)))
+        .and_then(|waiting| {
+            let dispatch = notifier.dispatch();
+            Ok((waiting, dispatch.dropped()?, dispatch.unsorted()?))
+        })
         .map_err(|err| chain(&err));
     let pushes = heartbeats
         .undelivered()
-        .and_then(|waiting| Ok((waiting, heartbeats.dropped()?)))
+        .and_then(|waiting| Ok((waiting, heartbeats.dropped()?, (0, None))))
         .map_err(|err| chain(&err));
     let mut held = Vec::new();
     for (heartbeat, spool, prefix, found) in [
@@ -34,9 +39,14 @@ pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<Held> 
         (true, "heartbeats", "monitor/", pushes),
     ] {
         match found {
-            Ok((waiting, dropped)) => {
+            Ok((waiting, dropped, unsorted)) => {
                 let ways = of_spool(heartbeat, spool, waiting, &dropped, now);
                 facts.deliveries.extend(ways);
+                if let (Some(way), (1.., since)) = (facts.deliveries.last_mut(), unsorted) {
+                    way.waiting = unsorted.0;
+                    way.since = way.since.or(since);
+                    way.error = way.error.take().or_else(|| Some(UNSORTED.to_owned()));
+                }
             }
             Err(reason) => held.push(Held {
                 prefix: prefix.to_owned(),

@@ -1,9 +1,7 @@
 //! Facts of jobs: what is configured, and how they ran.
 
 use backstop_health::Scope;
-use backstop_health::facts::{
-    ConfigurationFacts, Facts, JobFacts, Outcome, RunFacts, TargetFacts, VerificationFacts,
-};
+use backstop_health::facts::{Facts, JobFacts, Outcome, RunFacts, TargetFacts, VerificationFacts};
 use backstop_types::record::{SyncDirection, SyncJobConfig, TaskState, VerifyJobConfig};
 use backstop_types::section_config::SectionConfig;
 use serde_json::{Map, Value};
@@ -34,22 +32,11 @@ pub(super) fn object(job: &JobId) -> String {
 pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<(&'static str, String)> {
     let mut unreadable = Vec::new();
     for (file, kind, key) in SOURCES {
-        let name = file.file_name().to_owned();
         match server.config().sections(file) {
-            Ok(loaded) => {
-                facts.configuration.push(ConfigurationFacts {
-                    file: name,
-                    error: None,
-                });
-                of_file(server, now, (kind, key), &loaded.data, facts);
-            }
+            Ok(loaded) => of_file(server, now, (kind, key), &loaded.data, facts),
             Err(err) => {
-                let error = chain(&err);
-                unreadable.push((word(kind), format!("{name} cannot be read: {error}")));
-                facts.configuration.push(ConfigurationFacts {
-                    file: name,
-                    error: Some(error),
-                });
+                let reason = format!("{} cannot be read: {}", file.file_name(), chain(&err));
+                unreadable.push((word(kind), reason));
             }
         }
     }

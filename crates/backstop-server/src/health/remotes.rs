@@ -12,7 +12,8 @@ use backstop_client::connection::trust::CertificateSummary;
 use backstop_client::{ClientError, HttpClient};
 use backstop_format::Fingerprint;
 use backstop_health::Held;
-use backstop_health::facts::{CertificateFacts, Facts};
+use backstop_health::facts::{CertificateFacts, Facts, RemoteFacts};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::config::SectionFile;
@@ -22,6 +23,8 @@ use crate::server::Server;
 
 /// How often a remote is asked when all is well.
 const OFTEN: Duration = Duration::from_secs(6 * 3600);
+/// How soon after it has not answered for the first time: it may have been a hiccup.
+const AGAIN: Duration = Duration::from_secs(120);
 /// How often when it is not.
 const MORE_OFTEN: Duration = Duration::from_secs(1800);
 /// After this time it may be asked again for somebody who wants news.
@@ -41,17 +44,24 @@ struct Seen {
     untrusted: Option<String>,
 }
 
+/// Where a remote is and what it has to show; another one begins anew.
+type Identity = (String, u16, Option<Fingerprint>, Option<String>);
+
 /// What is known of a remote.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// Where it is and what it has to show; another remote begins anew.
-    identity: (String, u16, Option<Fingerprint>, Option<String>),
+    identity: Identity,
     first: Instant,
     /// When it was asked last; an answer may be awaited.
     asked: Option<Instant>,
     is_asked: bool,
     /// What it has shown, or why it has not.
     answer: Option<Result<Seen, String>>,
+    /// Whether it has answered since it is known.
+    has_answered: bool,
+    /// How many times in a row it has not answered, and since when that is so.
+    failures: u32,
+    failing: Option<i64>,
 }
 
 /// Adds the certificates of remotes as they were seen last, and asks for news in the background. Returns what is not known.
@@ -69,12 +79,7 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool, facts: &mut Facts) ->
         let Ok(account) = server.remote_account(name) else {
             continue;
         };
-        let identity = (
-            account.host.clone(),
-            account.port,
-            account.fingerprint,
-            account.tls_server_name.clone(),
-        );
+        let identity = identity(&account);
         let entry = known
             .entry(name.to_owned())
             .or_insert_with(|| Known::new(identity.clone()));
@@ -85,6 +90,18 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool, facts: &mut Facts) ->
             entry.asked = Some(Instant::now());
             entry.is_asked = true;
             ask(server, name.to_owned(), account);
+        }
+        if entry.answer.is_some() {
+            facts.remotes.push(RemoteFacts {
+                name: name.to_owned(),
+                error: entry
+                    .answer
+                    .as_ref()
+                    .and_then(|answer| answer.as_ref().err().cloned()),
+                since: entry.failing,
+                failures: entry.failures,
+                has_answered: entry.has_answered,
+            });
         }
         match &entry.answer {
             Some(Ok(seen)) => facts.certificates.push(CertificateFacts {
@@ -109,15 +126,44 @@ fn of(name: &str, reason: String) -> Held {
     }
 }
 
+fn identity(account: &RemoteAccount) -> Identity {
+    (
+        account.host.clone(),
+        account.port,
+        account.fingerprint,
+        account.tls_server_name.clone(),
+    )
+}
+
 impl Known {
-    fn new(identity: (String, u16, Option<Fingerprint>, Option<String>)) -> Self {
+    fn new(identity: Identity) -> Self {
         Self {
             identity,
             first: Instant::now(),
             asked: None,
             is_asked: false,
             answer: None,
+            has_answered: false,
+            failures: 0,
+            failing: None,
         }
+    }
+
+    /// Takes in what came of asking it.
+    fn take(&mut self, answer: Result<Seen, String>, now: i64) {
+        self.is_asked = false;
+        match &answer {
+            Ok(_) => {
+                self.has_answered = true;
+                self.failures = 0;
+                self.failing = None;
+            }
+            Err(_) => {
+                self.failures = self.failures.saturating_add(1);
+                self.failing = self.failing.or(Some(now));
+            }
+        }
+        self.answer = Some(answer);
     }
 
     fn is_due(&self, somebody_waits: bool) -> bool {
@@ -128,6 +174,7 @@ impl Known {
         let pause = match (somebody_waits, is_well) {
             (true, _) => SOONEST,
             (false, true) => OFTEN,
+            (false, false) if self.failures == 1 => AGAIN,
             (false, false) => MORE_OFTEN,
         };
         match self.asked {
@@ -139,15 +186,18 @@ impl Known {
 
 fn ask(server: &Arc<Server>, name: String, account: RemoteAccount) {
     let own = Arc::clone(server);
+    let asked = identity(&account);
     server.runtimes().data.spawn(async move {
         let answer = match tokio::time::timeout(PATIENCE, look(&account)).await {
             Ok(answer) => answer,
             Err(_) => Err("it does not answer".to_owned()),
         };
         let health = own.health();
-        if let Some(known) = health.remotes.lock().get_mut(&name) {
-            known.is_asked = false;
-            known.answer = Some(answer);
+        // What another remote of this name has shown is nothing of this one.
+        if let Some(known) = health.remotes.lock().get_mut(&name)
+            && known.identity == asked
+        {
+            known.take(answer, Timestamp::now().as_second());
         }
         // What it has shown is on the list soon.
         health.want();
@@ -175,6 +225,7 @@ async fn look(account: &RemoteAccount) -> Result<Seen, String> {
         });
     }
     let untrusted = match HttpClient::connect(account.client_options()).await {
+        Ok(_) => None,
         Err(ClientError::Untrusted(untrusted)) => Some(match untrusted.expected {
             Some(expected) => format!(
                 "expected {expected}, shown {} (of {}, issued by {})",
@@ -185,8 +236,14 @@ async fn look(account: &RemoteAccount) -> Result<Seen, String> {
                 shown.fingerprint, shown.subject, shown.issuer
             ),
         }),
-        // Whatever else is wrong, it is trusted.
-        _ => None,
+        // Whoever has its answer to a request has trusted it before.
+        Err(
+            ClientError::Status { .. }
+            | ClientError::SecondFactor { .. }
+            | ClientError::Protocol { .. },
+        ) => None,
+        // Whether it is trusted is not known.
+        Err(err) => return Err(chain(&err)),
     };
     Ok(Seen { shown, untrusted })
 }

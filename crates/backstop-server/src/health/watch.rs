@@ -78,6 +78,8 @@ fn run(server: &Arc<Server>) {
             }
         }
         if progress.stops {
+            drop(progress);
+            health.finish();
             return;
         }
     }

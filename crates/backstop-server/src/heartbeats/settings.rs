@@ -43,6 +43,17 @@ pub(super) fn read(
     Ok((monitors, broken))
 }
 
+/// Which monitors make no sense, and why, without their URLs; `None`: none, or the file cannot be read.
+pub(crate) fn broken(config: &ConfigStore) -> Option<String> {
+    let all = config.json(JsonFile::Heartbeats).ok()?;
+    let wrong = all.into_iter().filter_map(|(name, value)| {
+        let reason = parse(value).err()?;
+        Some(format!("heartbeat '{name}' makes no sense: {reason}"))
+    });
+    let wrong: Vec<String> = wrong.collect();
+    (!wrong.is_empty()).then(|| wrong.join("; "))
+}
+
 /// One monitor.
 ///
 /// # Errors

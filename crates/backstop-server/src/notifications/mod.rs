@@ -8,6 +8,7 @@ mod certificate;
 pub(crate) mod cut_off;
 pub mod events;
 mod job_runs;
+mod unheard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -32,11 +33,14 @@ use crate::config::{ConfigStore, SectionFile};
 use crate::http::error::chain;
 use crate::roots::Roots;
 
+use unheard::Unheard;
+
 pub use events::Host;
 pub use job_runs::JobRun;
+pub(crate) use unheard::Lost;
 
 /// What the lane of mail to a user begins with, which no target's name does.
-const USER_LANE: &str = "user:";
+pub(crate) const USER_LANE: &str = "user:";
 
 /// Accepts notifications and delivers them.
 #[derive(Debug)]
@@ -49,6 +53,7 @@ pub struct Notifier {
     said: Mutex<BTreeMap<String, String>>,
     /// The targets that there were at the last look.
     targets: Mutex<Option<BTreeSet<String>>>,
+    unheard: Mutex<Unheard>,
 }
 
 impl Notifier {
@@ -68,6 +73,7 @@ impl Notifier {
             roots: roots.clone(),
             said: Mutex::default(),
             targets: Mutex::default(),
+            unheard: Mutex::new(Unheard::open(&roots.var_lib())),
         })
     }
 
@@ -104,6 +110,11 @@ impl Notifier {
     /// When the spool cannot be read.
     pub fn undelivered(&self) -> Result<Vec<Undelivered>, DispatchError> {
         self.dispatch.undelivered(Timestamp::now().as_second())
+    }
+
+    /// What reached nobody since a time, by target. Never blocks for long.
+    pub(crate) fn unheard(&self, since: i64) -> Vec<(String, Lost)> {
+        self.unheard.lock().since(since)
     }
 
     /// The spool and what leads to it.
@@ -247,6 +258,8 @@ impl Carrier for Notifier {
                     template = notification.template(),
                     "nobody is told: {reason}"
                 );
+                let now = Timestamp::now().as_second();
+                self.unheard.lock().note(lane, &reason, now);
                 Delivery::Withdrawn
             }
             Err(SendError::Failed(reason)) => Delivery::Failed(reason),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use backstop_datastore::{CreateOptions, Datastore};
 use backstop_server::config::{self, SectionFile};
+use backstop_server::datastores::Removals;
 use backstop_server::service_account;
 use backstop_types::config_schema::datastore::{DATASTORE, DELETABLE};
 use backstop_types::config_schema::value;
@@ -368,6 +369,7 @@ fn remove(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if path.join(".chunks").is_dir() {
             Datastore::check_unlocked(&name, path, &installation::roots().locks())?;
         }
+        Removals::of(&installation::roots()).note_datastore(&name);
         config::datastore::remove(&configuration(), &job_states(), &name, keep_jobs, digest)?;
         output::out("TASK OK\n");
         return Ok(ExitCode::SUCCESS);

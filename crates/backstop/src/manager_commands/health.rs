@@ -247,6 +247,14 @@ fn delete(path: String, parameters: Value) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The configuration files that cannot be read, as far as this process may read them: a server that cannot read its users tells nobody
+/// anything.
+fn unreadable_files() -> String {
+    let files = super::configuration().check().into_iter();
+    let wrong = files.filter_map(|(_, read)| Some(format!("; {}", read.err()?)));
+    wrong.collect()
+}
+
 fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut parameters = given(
         arguments,
@@ -264,7 +272,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Ok(answer) => answer,
         // A plugin says so in its own form: who reads it knows no other.
         Err(error) if plugin => {
-            let text = format!("{error:#}").replace(['|', '\n'], " ");
+            let text = format!("{error:#}{}", unreadable_files()).replace(['|', '\n'], " ");
             output::out(&format!("BACKSTOP UNKNOWN - {text}\n"));
             return Ok(ExitCode::from(exit_code(State::Unknown)));
         }

@@ -119,6 +119,7 @@ pub fn delete_datastore(
         Datastore::destroy(name, path, &server.roots().locks())?;
     }
     task.log("Removing datastore from config...");
+    server.datastores().removals().note_datastore(name);
     store_config::remove(server.config(), server.job_states(), name, keep_jobs, None)?;
     if !destroy {
         return Ok(());

@@ -50,8 +50,11 @@ fn one(text: &mut String, check: &Check) {
     let finding = &check.finding;
     let word = match finding.state.is_bad() {
         true => finding.state.as_str().to_uppercase(),
-        false if check.recovered.is_some() => "recovered".to_owned(),
-        false => "ok".to_owned(),
+        false => match &check.recovered {
+            Some(was) if was.gone => "gone".to_owned(),
+            Some(_) => "recovered".to_owned(),
+            None => "ok".to_owned(),
+        },
     };
     let since = match finding.since {
         Some(since) => format!("  since {}", time::plain(since)),

@@ -1,99 +1,13 @@
-//! Health of the real server: what goes wrong is on the list, with the exit codes of a monitoring plugin, until it is well again.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+//! What goes wrong is on the list, with the exit codes of a monitoring plugin, until it is well again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use testbed::api::Api;
 use testbed::push_receiver::PushReceiver;
-use testbed::server::ServerProcess;
 
-/// How long something may take until it is seen. Generous, as machines can be slow.
-const LONG: Duration = Duration::from_secs(120);
-
-struct World {
-    server: ServerProcess,
-    api: Api,
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> Self {
-        let dir = testbed::scratch::directory().unwrap();
-        let binary = Path::new(env!("CARGO_BIN_EXE_backstop"));
-        let server = ServerProcess::with_datastore(binary, dir.path()).unwrap();
-        let api = Api::connect(&server).unwrap();
-        Self { server, api, dir }
-    }
-
-    fn datastore(&self) -> PathBuf {
-        self.dir.path().join("datastore/store1")
-    }
-
-    /// Exit code and output of `backstop health`, which looks anew.
-    fn health(&self, words: &[&str]) -> (i32, String) {
-        let words = [words, &["--refresh", "true"]].concat();
-        let output = self.server.run("health", &words).unwrap();
-        assert!(output.stderr.is_empty(), "{output:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
-        (output.status.code().unwrap(), text)
-    }
-
-    fn plugin(&self, code: &str) -> (i32, String) {
-        self.health(&["--plugin", "true", "--code", code])
-    }
-
-    /// The only check with this code.
-    fn check(&self, code: &str) -> Value {
-        let (_, text) = self.health(&["--code", code, "--output-format", "json"]);
-        let answer: Value = serde_json::from_str(&text).unwrap();
-        let checks = answer["checks"].as_array().unwrap();
-        assert!(checks.len() <= 1, "{answer}");
-        checks.first().cloned().unwrap_or_default()
-    }
-
-    fn wait_for(&self, code: &str, state: &str) -> Value {
-        let begin = Instant::now();
-        loop {
-            let check = self.check(code);
-            if check["state"] == state {
-                return check;
-            }
-            assert!(begin.elapsed() < LONG, "{check}");
-        }
-    }
-
-    /// Asks until the plugin's exit code is this one: on a slow machine, a datastore may not be listed in time at first.
-    fn wait_for_exit(&self, check: &str, code: i32) -> String {
-        let begin = Instant::now();
-        loop {
-            let (seen, text) = self.plugin(check);
-            if seen == code {
-                return text;
-            }
-            assert!(begin.elapsed() < LONG, "{seen}: {text}");
-        }
-    }
-
-    fn tell(&self, words: &[&str]) {
-        self.server.ok("health", words).unwrap();
-    }
-
-    fn back_up(&self, id: &str, time: i64) {
-        let file = self.dir.path().join("disk");
-        fs::write(&file, id.repeat(10_000)).unwrap();
-        let (spec, time) = (format!("disk.img:{}", file.display()), time.to_string());
-        let words = ["backup", &spec, "--backup-id", id, "--backup-time", &time];
-        self.server.ok("client", &words).unwrap();
-    }
-}
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
+use super::world::{LONG, World, now};
 
 #[test]
 fn a_sync_that_fails_is_critical_until_it_is_acknowledged_and_recovers_with_a_good_run() {

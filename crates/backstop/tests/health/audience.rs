@@ -1,0 +1,88 @@
+//! Nobody who can be told, and what waits because the settings cannot be read.
+
+use std::fs;
+use std::time::Instant;
+
+use super::world::{LONG, World};
+
+#[test]
+fn a_server_that_can_tell_nobody_of_errors_says_so_and_how_to_mend_it() {
+    let world = World::new();
+    let check = world.wait_for("notification-nobody", "warning");
+    assert_eq!(check["object"], "notifications/errors");
+    let remedy = check["remedy"].as_str().unwrap();
+    assert!(remedy.contains("user update root@pam --email"), "{remedy}");
+    let (code, text) = world.health(&[]);
+    assert_eq!(code, 1, "{text}");
+    // What is lost meanwhile is counted.
+    let collect = ["garbage-collection", "start", "store1"];
+    world.server.ok("manager", &collect).unwrap();
+    let begin = Instant::now();
+    loop {
+        let check = world.check("notification-nobody");
+        if check["evidence"]
+            .as_str()
+            .unwrap()
+            .contains("of the last day reached nobody")
+        {
+            break;
+        }
+        assert!(begin.elapsed() < LONG, "{check}");
+    }
+    let address = ["user", "update", "root@pam", "--email", "root@localhost"];
+    world.server.ok("manager", &address).unwrap();
+    world.wait_for("notification-nobody", "ok");
+    let (code, text) = world.health(&[]);
+    assert_eq!(code, 0, "{text}");
+    // A matcher that is switched off leads nobody anywhere.
+    let off = [
+        "notification",
+        "matcher",
+        "update",
+        "default-matcher",
+        "--disable",
+        "true",
+    ];
+    world.server.ok("manager", &off).unwrap();
+    let check = world.wait_for("notification-nobody", "warning");
+    let evidence = check["evidence"].as_str().unwrap();
+    assert!(
+        evidence.contains("'default-matcher' is disabled"),
+        "{evidence}"
+    );
+}
+
+#[test]
+fn what_was_accepted_while_the_settings_cannot_be_read_is_counted_as_waiting() {
+    let world = World::new();
+    let file = world.etc().join("notifications.cfg");
+    fs::write(&file, "garbage").unwrap();
+    let collect = ["garbage-collection", "start", "store1"];
+    world.server.ok("manager", &collect).unwrap();
+    let begin = Instant::now();
+    loop {
+        let checks = world.checks("notification-undelivered");
+        let check = checks
+            .iter()
+            .find(|check| check["object"] == "target/notifications");
+        let evidence = check
+            .map(|check| check["evidence"].to_string())
+            .unwrap_or_default();
+        if evidence.contains("were not given to any target yet") {
+            break;
+        }
+        assert!(begin.elapsed() < LONG, "{checks:?}");
+    }
+    fs::remove_file(&file).unwrap();
+    let begin = Instant::now();
+    loop {
+        let checks = world.checks("notification-undelivered");
+        let check = checks
+            .iter()
+            .find(|check| check["object"] == "target/notifications");
+        if check.is_some_and(|check| check["measure"]["value"] == 0.0) {
+            break;
+        }
+        assert!(begin.elapsed() < LONG, "{checks:?}");
+    }
+}

@@ -219,12 +219,10 @@ impl Health {
     }
 
     /// Writes down what a gathering has changed: news at once, and what was only learnt now and then, as it can be learnt again.
-    fn remember(&self, is_news: bool, is_lesson: bool) {
+    fn remember(&self, is_news: bool) {
         let mut lessons = self.lessons.lock();
-        *lessons = match *lessons {
-            None if is_lesson => Some(Instant::now()),
-            since => since,
-        };
+        // What the clock says is a lesson each time.
+        *lessons = lessons.or_else(|| Some(Instant::now()));
         if is_news || lessons.is_some_and(|since| since.elapsed() >= LESSONS) {
             *lessons = None;
             drop(lessons);

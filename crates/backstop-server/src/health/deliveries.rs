@@ -14,7 +14,7 @@ use crate::notifications::events;
 use crate::server::Server;
 
 /// Why what was accepted waits.
-const UNSORTED: &str = "they were accepted, and were not given to any target yet";
+const UNSORTED: &str = "they were accepted, and were not given to all targets yet";
 /// For how long it is told that messages were given up, in seconds.
 const TOLD: i64 = 86_400;
 

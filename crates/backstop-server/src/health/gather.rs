@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use backstop_health::facts::{CertificateFacts, ClockFacts, Facts, MemoryFacts, Outcome};
 use backstop_health::{Absences, Change, Code, Held, Learnt, Moment, judge, unseen};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::clock::Now;
 use super::memory::Parts;
 use super::{Checked, audience, configuration, datastores, deliveries, jobs, remotes};
 use crate::certificate_change;
@@ -17,7 +17,8 @@ use crate::server::Server;
 pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
     let begin = Instant::now();
     let health = server.health();
-    let now = Timestamp::now().as_second();
+    let clock = Now::read();
+    let now = clock.clock;
     let moment = Moment::new(now, TimeZone::system());
     let mut facts = Facts {
         started: health.started,
@@ -70,7 +71,7 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
         absences: known_absences,
         settings: known_settings,
     } = memory.parts();
-    let has_jumped = jumps.look(now);
+    let has_jumped = jumps.look(clock);
     facts.clock = ClockFacts {
         jumps: jumps.seen().to_vec(),
         ..facts.clock
@@ -85,7 +86,6 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
         || !observation.changes.is_empty()
         || *known_absences != absences
         || *known_settings != settings;
-    let is_lesson = *known != learnt;
     *known_absences = absences;
     *known_settings = settings;
     *known = learnt;
@@ -96,7 +96,7 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
     // Before it is remembered as told: a crash in between tells twice rather than never.
     deliveries::tell(server, now, &observation.changes);
     drop(writing);
-    health.remember(is_news, is_lesson);
+    health.remember(is_news);
     let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     *health.latest.lock() = Arc::new(Checked {
         at: now,

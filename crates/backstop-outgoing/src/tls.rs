@@ -52,26 +52,10 @@ pub enum TrustError {
 /// # Errors
 /// When the name or the certificates cannot be used.
 pub fn client_config(host: &str, trust: Trust<'_>) -> Result<ClientConfig, TrustError> {
-    let bare = without_brackets(host);
-    let name = ServerName::try_from(bare.to_owned())
-        .map_err(|_| TrustError::Name(host.escape_debug().to_string()))?;
-    let (roots, known) = match trust {
-        Trust::Anybody => (None, Vec::new()),
-        Trust::System => (Some(system_roots().clone()), Vec::new()),
-        Trust::Path(path) => {
-            let (roots, known) = from_path(path)?;
-            (Some(roots), known)
-        }
-    };
-    let authorities = roots.map(authorities).transpose();
-    let judge = Judge {
-        authorities: authorities.map_err(|err| TrustError::NoAuthorities(err.to_string()))?,
-        known,
-        name,
-    };
+    let judge = Judge::new(host, trust)?;
     let mut config = certificate_verifier::client_config(Arc::new(judge))?;
     // Addresses are not named in a handshake.
-    config.enable_sni = bare.parse::<IpAddr>().is_err();
+    config.enable_sni = without_brackets(host).parse::<IpAddr>().is_err();
     Ok(config)
 }
 
@@ -116,7 +100,7 @@ fn from_path(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
 
 /// Judges one server's certificate.
 #[derive(Debug)]
-struct Judge {
+pub struct Judge {
     /// `None` trusts whoever answers.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     /// Certificates that the administrator named; one of a server itself is as good as one of its authority.
@@ -125,6 +109,29 @@ struct Judge {
 }
 
 impl Judge {
+    /// A judge of the certificate of `host`, a name or an IP address (also in brackets). Reads files.
+    ///
+    /// # Errors
+    /// When the name or the certificates cannot be used.
+    pub fn new(host: &str, trust: Trust<'_>) -> Result<Self, TrustError> {
+        let name = ServerName::try_from(without_brackets(host).to_owned())
+            .map_err(|_| TrustError::Name(host.escape_debug().to_string()))?;
+        let (roots, known) = match trust {
+            Trust::Anybody => (None, Vec::new()),
+            Trust::System => (Some(system_roots().clone()), Vec::new()),
+            Trust::Path(path) => {
+                let (roots, known) = from_path(path)?;
+                (Some(roots), known)
+            }
+        };
+        let authorities = roots.map(authorities).transpose();
+        Ok(Self {
+            authorities: authorities.map_err(|err| TrustError::NoAuthorities(err.to_string()))?,
+            known,
+            name,
+        })
+    }
+
     /// Whether the server shows a certificate that the administrator named, in its time and under its name.
     fn is_known(&self, shown: &CertificateDer<'_>, now: UnixTime) -> Result<bool, rustls::Error> {
         if !self

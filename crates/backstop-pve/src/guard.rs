@@ -1,16 +1,19 @@
 //! The guard: keeps the hook in the configuration of all backup jobs of a node and its cluster.
 //!
 //! It adds the hook where none is set, and changes nothing else, not a byte. Where another script is set it says so and leaves it,
-//! unless that one calls the hook itself ([`own_script`]). It writes nothing while the file system of the cluster is read-only (no quorum), and nothing while the hook itself is not there to
-//! be run: a job whose hook is missing fails.
+//! unless that one calls the hook itself ([`own_script`]). It writes nothing to the file system of the cluster while that is
+//! read-only (no quorum), and nothing at all while the hook itself is not there to be run: a job whose hook is missing fails. A file
+//! that it cannot read or write keeps it from no other one.
 
 mod cluster_file;
 mod edit;
 mod own_script;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use cluster_file::{ClusterLock, is_executable, is_read_only, replace};
+use cluster_file::{ClusterLock, behind_links, is_executable, is_read_only, replace};
 pub use edit::{Edited, Form, Wanted};
 
 /// What to keep where.
@@ -38,8 +41,15 @@ pub enum GuardError {
     )]
     Script(String),
     /// There is no quorum.
-    #[error("{0:?} is read-only, as it is while the cluster has no quorum; nothing was changed")]
-    ReadOnly(PathBuf),
+    #[error(
+        "{path:?} was not changed, as {cluster:?} is read-only, which it is while the cluster has no quorum"
+    )]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// Where the file system of the cluster is.
+        cluster: PathBuf,
+    },
     /// A file cannot be used.
     #[error("unable to {action} {path:?} - {source}")]
     Io {
@@ -61,6 +71,15 @@ pub struct Finding {
     pub changes: usize,
     /// Other scripts that are set.
     pub foreign: Vec<String>,
+}
+
+/// What the guard found in all files.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The files that are there, in their order.
+    pub findings: Vec<Finding>,
+    /// Why others could not be looked at or changed.
+    pub errors: Vec<GuardError>,
 }
 
 /// A file that names scripts of jobs.
@@ -100,57 +119,66 @@ impl Guard {
     /// Looks at all files without changing any.
     ///
     /// # Errors
-    /// When one cannot be read.
-    pub fn check(&self) -> Result<Vec<Finding>, GuardError> {
+    /// When the hook's path makes no sense.
+    pub fn check(&self) -> Result<Report, GuardError> {
         self.check_script()?;
-        self.each_file(|file| self.edited(file, Change::Add))
+        Ok(self.each_file(|file| self.edited(file, Change::Add)))
     }
 
     /// Adds the hook wherever it is missing; what is found is what was found before.
     ///
     /// # Errors
-    /// When it may not write, or cannot.
-    pub fn keep(&self) -> Result<Vec<Finding>, GuardError> {
-        let findings = self.check()?;
-        if findings.iter().all(|finding| finding.changes == 0) {
-            return Ok(findings);
+    /// When the hook's path makes no sense, or the hook is missing and needed.
+    pub fn keep(&self) -> Result<Report, GuardError> {
+        let report = self.check()?;
+        if report.findings.iter().all(|finding| finding.changes == 0) {
+            return Ok(report);
         }
-        let hook = self.below_root(&self.script);
+        let hook = self.below_root(OsStr::new(&self.script));
         if !is_executable(&hook) {
             return Err(GuardError::NoHook(hook));
         }
-        self.each_file(|file| self.change(file, Change::Add))
+        Ok(self.each_file(|file| self.change(file, Change::Add)))
     }
 
     /// Removes the hook wherever it is set, so that its program may go. Other scripts stay.
     ///
     /// # Errors
-    /// When it may not write, or cannot.
-    pub fn remove(&self) -> Result<Vec<Finding>, GuardError> {
+    /// When the hook's path makes no sense.
+    pub fn remove(&self) -> Result<Report, GuardError> {
         self.check_script()?;
-        self.each_file(|file| self.change(file, Change::Remove))
+        Ok(self.each_file(|file| self.change(file, Change::Remove)))
     }
 
-    /// What is found in the files that are there.
-    fn each_file(
-        &self,
-        look: impl Fn(&Guarded) -> Result<Option<Edited>, GuardError>,
-    ) -> Result<Vec<Finding>, GuardError> {
-        let mut findings = Vec::new();
+    fn each_file(&self, look: impl Fn(&Guarded) -> Result<Option<Edited>, GuardError>) -> Report {
+        let mut report = Report::default();
         for file in &FILES {
-            if let Some(edited) = look(file)? {
-                findings.push(Finding {
+            match look(file) {
+                Ok(None) => {}
+                Ok(Some(edited)) => report.findings.push(Finding {
                     path: Path::new("/").join(file.path),
                     changes: edited.changes,
                     foreign: edited.foreign,
-                });
+                }),
+                Err(err) => report.errors.push(err),
             }
         }
-        Ok(findings)
+        report
     }
 
-    fn below_root(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+    fn below_root(&self, path: &OsStr) -> PathBuf {
+        let path = Path::new(path);
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Where a file is, which may be a link to it.
+    fn path(&self, file: &Guarded) -> Result<PathBuf, GuardError> {
+        let path = self.root.join(file.path);
+        behind_links(&self.root, path.clone()).map_err(|source| GuardError::Io {
+            action: "follow the link",
+            path,
+            source,
+        })
     }
 
     fn check_script(&self) -> Result<(), GuardError> {
@@ -164,14 +192,14 @@ impl Guard {
 
     /// What a file should be; `None` for one that is not there and not needed.
     fn edited(&self, file: &Guarded, change: Change) -> Result<Option<Edited>, GuardError> {
-        let path = self.root.join(file.path);
-        let text = match std::fs::read_to_string(&path) {
+        let path = self.path(file)?;
+        let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
                 if file.form != Form::Defaults || change == Change::Remove {
                     return Ok(None);
                 }
-                String::new()
+                Vec::new()
             }
             Err(source) => {
                 return Err(GuardError::Io {
@@ -181,7 +209,7 @@ impl Guard {
                 });
             }
         };
-        let hook = self.below_root(&self.script);
+        let hook = self.below_root(OsStr::new(&self.script));
         Ok(Some(match change {
             Change::Remove => file.form.without(&text, &self.script),
             Change::Add => file.form.edit(
@@ -189,7 +217,9 @@ impl Guard {
                 &Wanted {
                     script: &self.script,
                     replace: self.replace,
-                    is_as_good: &|other| own_script::tells(&self.below_root(other), &hook),
+                    is_as_good: &|other| {
+                        own_script::tells(&self.below_root(OsStr::from_bytes(other)), &hook)
+                    },
                 },
             ),
         }))
@@ -201,16 +231,18 @@ impl Guard {
         if found.as_ref().is_none_or(|found| found.changes == 0) {
             return Ok(found);
         }
-        let path = self.root.join(file.path);
+        let path = self.path(file)?;
         let pve = self.root.join("etc/pve");
+        let read_only = || GuardError::ReadOnly {
+            path: path.clone(),
+            cluster: pve.clone(),
+        };
         if file.lock.is_some() && is_read_only(&pve) {
-            return Err(GuardError::ReadOnly(pve));
+            return Err(read_only());
         }
         let failed = |source: std::io::Error| match source.raw_os_error() {
             // How the file system of the cluster says that it has no quorum.
-            Some(libc_errno::EACCES | libc_errno::EROFS) if file.lock.is_some() => {
-                GuardError::ReadOnly(pve.clone())
-            }
+            Some(libc_errno::EACCES | libc_errno::EROFS) if file.lock.is_some() => read_only(),
             _ => GuardError::Io {
                 action: "write",
                 path: path.clone(),

@@ -10,15 +10,14 @@ use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use backstop_heartbeat::{Push, Signal};
-use backstop_outgoing::RequestError;
-use backstop_outgoing::answer::{excerpt, refusal};
+use backstop_push::{deliver, host_name};
 
-use crate::config::{self, Settings};
-use crate::job_record::{Guest, JobRecord, JobRecords};
+use crate::config;
+use crate::job_record::{Guest, JobRecord, JobRecords, Told};
 use crate::vzdump_process::Process;
 
 /// Where the configuration is, below the root.
@@ -28,14 +27,12 @@ pub const STATE: &str = "run/backstop-pve-hook";
 
 /// How long after the time that a push may take everything is given up.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long phases may take that send nothing.
+/// How long everything but a push may take.
 const NOTING: Duration = Duration::from_secs(10);
-/// Pauses before further attempts.
-const PAUSES: [Duration; 3] = [
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-    Duration::from_secs(6),
-];
+/// How long it may take to mark that something could not be noted.
+const MARKING: Duration = Duration::from_secs(2);
+/// Why nothing is known of a job.
+const NO_START: &str = "its start was not noted";
 /// Most guests that a message names.
 const NAMED_GUESTS: usize = 10;
 
@@ -65,27 +62,20 @@ impl Call {
 
     /// Does what there is to do, within bounded time. Never fails.
     pub fn run(self) {
-        let limit = match self.signals_end() {
-            true => config::read(&self.root.join(CONFIG), self.storage.as_deref())
-                .map_or(NOTING, |settings| settings.timeout + GRACE),
-            false => NOTING,
-        };
-        let phase = self.phase.clone();
-        let (sender, receiver) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.perform()));
-            let done = done.unwrap_or_else(|_| Err("a fault of the program".to_owned()));
-            // Nobody may be waiting any more.
-            let _ = sender.send(done);
-        });
-        match receiver.recv_timeout(limit) {
-            Ok(Ok(None)) => {}
+        let call = self.clone();
+        let outcome = bounded(NOTING, move |allow| call.perform(allow));
+        match outcome {
+            Ok(None) => {}
             // Nobody may be listening any more, which is no reason to fail.
-            Ok(Ok(Some(said))) => {
+            Ok(Some(said)) => {
                 let _ = writeln!(std::io::stdout(), "backstop: {said}");
             }
-            Ok(Err(reason)) => complain(&format!("{phase}: {reason}")),
-            Err(_) => complain(&format!("{phase}: given up after {} s", limit.as_secs())),
+            Err(reason) => {
+                complain(&format!("{}: {reason}", self.phase));
+                if !self.signals_end() {
+                    self.distrust();
+                }
+            }
         }
     }
 
@@ -93,63 +83,101 @@ impl Call {
         matches!(self.phase.as_str(), "job-end" | "job-abort")
     }
 
-    /// What was told to whom; `None` in phases without a push.
-    fn perform(&self) -> Result<Option<String>, String> {
-        let job = Process::calling().ok_or("the process that calls is unknown")?;
-        let records = JobRecords::open(&self.root.join(STATE))
-            .map_err(|err| format!("unable to use /{STATE} - {err}"));
-        if self.signals_end() {
-            let record = records.as_ref().map_err(String::clone).and_then(|records| {
-                let record = records
-                    .load(job)
-                    .map_err(|err| format!("what was noted of the job cannot be read - {err}"));
-                records.remove(job);
-                record
-            });
-            return self.tell(&record).map(Some);
+    fn records(&self) -> JobRecords {
+        JobRecords::at(self.root.join(STATE))
+    }
+
+    /// Something of a job could not be noted, so that nobody may say later that all went well.
+    fn distrust(&self) {
+        let records = self.records();
+        let marked = bounded(MARKING, move |_| {
+            let marked = records.distrust(Process::calling());
+            marked.map(|()| None).map_err(|err| err.to_string())
+        });
+        if let Err(reason) = marked {
+            complain(&format!("unable to mark it in /{STATE} - {reason}"));
         }
-        let records = records?;
+    }
+
+    /// What was told to whom; `None` when nothing was. `allow` is told how long it may take.
+    fn perform(&self, allow: &dyn Fn(Duration)) -> Result<Option<String>, String> {
+        let job = Process::calling();
+        let unknown = "the process that calls is unknown";
         let state = match self.phase.as_str() {
-            "job-init" | "job-start" => None,
+            "job-end" | "job-abort" => {
+                return self.end(job.ok_or_else(|| unknown.to_owned()), allow);
+            }
+            "job-start" => None,
             "backup-start" => Some(Guest::Running),
             "backup-end" => Some(Guest::Ok),
             "backup-abort" => Some(Guest::Failed),
+            // Says nothing of how it went, but that there was a guest.
+            "log-end" => Some(Guest::Running),
             // Phases that say nothing of how it goes, and those of versions to come.
             _ => return Ok(None),
         };
+        let (job, records) = (job.ok_or(unknown)?, self.records());
+        let failed = |err: std::io::Error| format!("unable to note it in /{STATE} - {err}");
+        records.prepare().map_err(failed)?;
+        let Some(state) = state else {
+            records.begin(job, now()).map_err(failed)?;
+            return Ok(None);
+        };
+        records.forget_told(job).map_err(failed)?;
         // What cannot be read is not better than nothing: a guest that fails is noted in any case.
         let loaded = records.load(job).unwrap_or_default();
         let mut record = loaded.unwrap_or_default();
-        match (state, self.vmid.as_deref()) {
-            (None, _) => {
-                record.started.get_or_insert_with(now);
-            }
-            (Some(state), vmid) => {
-                record.guests.insert(vmid.unwrap_or("?").to_owned(), state);
-            }
-        }
-        let noted = records.store(job, &record);
-        noted.map_err(|err| format!("unable to note it in /{STATE} - {err}"))?;
+        let vmid = self.vmid.as_deref().unwrap_or("?");
+        match record.guests.get(vmid) {
+            Some(_) if self.phase == "log-end" => return Ok(None),
+            _ => record.guests.insert(vmid.to_owned(), state),
+        };
+        records.store(job, &record).map_err(failed)?;
         Ok(None)
     }
 
-    fn tell(&self, record: &Result<Option<JobRecord>, String>) -> Result<String, String> {
+    /// Tells how the job went, unless that was told before. What is not known is told as such.
+    fn end(
+        &self,
+        job: Result<Process, String>,
+        allow: &dyn Fn(Duration),
+    ) -> Result<Option<String>, String> {
+        let records = self.records();
+        if let Ok(job) = job {
+            match records.told(job) {
+                Some(Told::Down) => return Ok(None),
+                // A job may still break after its end, say because of another hook.
+                Some(Told::Up) if self.phase == "job-end" => return Ok(None),
+                _ => {}
+            }
+        }
+        let prepared = records.prepare();
+        let record = job.clone().and_then(|job| {
+            prepared.map_err(|err| format!("unable to use /{STATE} - {err}"))?;
+            let failed = |err| format!("what was noted of the job cannot be read - {err}");
+            let record = records.load(job).map_err(failed)?;
+            let ended = records.end(job);
+            ended.map_err(|err| format!("unable to note it in /{STATE} - {err}"))?;
+            Ok(record)
+        });
         let settings = config::read(&self.root.join(CONFIG), self.storage.as_deref());
         let settings = settings.map_err(|err| err.to_string())?;
-        let push = self.push(record, now(), &node());
-        let word = match push.signal {
-            Signal::Down => "down",
-            _ => "up",
-        };
+        allow(settings.timeout + GRACE);
+        let push = self.push(&record, now(), &host_name());
         deliver(&settings, &push)?;
-        Ok(format!(
-            "told {}: {word}, {}",
-            settings.server(),
-            push.message
-        ))
+        let (word, told) = match push.signal {
+            Signal::Down => ("down", Told::Down),
+            _ => ("up", Told::Up),
+        };
+        if let Ok(job) = job {
+            // Where that cannot be noted, it may be told twice.
+            let _ = records.note_told(job, told);
+        }
+        let (server, message) = (settings.server(), push.message);
+        Ok(Some(format!("told {server}: {word}, {message}")))
     }
 
-    /// How the job went as a whole. Where that is not known, it did not go well.
+    /// How the job went as a whole. It went well when everything is known of it, from its start on, and nothing of that is bad.
     fn push(&self, record: &Result<Option<JobRecord>, String>, now: i64, node: &str) -> Push {
         let mut message = node.to_owned();
         if let Some(storage) = &self.storage {
@@ -158,22 +186,23 @@ impl Call {
         message.push_str(": ");
         let empty = JobRecord::default();
         let (known, unknown) = match record {
+            Ok(Some(known)) if known.is_lossy => (known, Some("some of it could not be noted")),
+            Ok(Some(known)) if known.started.is_none() => (known, Some(NO_START)),
             Ok(Some(known)) => (known, None),
-            Ok(None) => (&empty, None),
-            Err(reason) => (&empty, Some(reason)),
+            Ok(None) => (&empty, Some(NO_START)),
+            Err(reason) => (&empty, Some(reason.as_str())),
         };
         let failed = known.failed();
-        let is_aborted = self.phase == "job-abort";
         let guests = match known.guests.len() {
             1 => "1 guest".to_owned(),
             count => format!("{count} guests"),
         };
+        let mut parts = Vec::new();
+        let is_aborted = self.phase == "job-abort";
         if is_aborted {
-            message.push_str("backup job aborted");
+            parts.push("backup job aborted".to_owned());
         }
-        if let Some(reason) = unknown {
-            let _ = write!(message, "it is not known how the guests fared ({reason})");
-        } else if !failed.is_empty() {
+        if !failed.is_empty() {
             let named = failed.iter().take(NAMED_GUESTS).copied();
             let named: Vec<&str> = named.collect();
             let more = if failed.len() > named.len() {
@@ -181,20 +210,22 @@ impl Call {
             } else {
                 ""
             };
-            let comma = if is_aborted { ", " } else { "" };
-            let list = named.join(" ");
-            let _ = write!(
-                message,
-                "{comma}{} of {guests} failed: {list}{more}",
-                failed.len()
-            );
-        } else if !is_aborted {
-            let _ = match record {
-                Ok(Some(_)) => write!(message, "OK, {guests}"),
-                _ => write!(message, "OK"),
-            };
+            let (count, list) = (failed.len(), named.join(" "));
+            parts.push(format!("{count} of {guests} failed: {list}{more}"));
         }
-        let is_good = !is_aborted && unknown.is_none() && failed.is_empty();
+        if let (Some(reason), false) = (unknown, is_aborted) {
+            let whom = if failed.is_empty() {
+                "the guests"
+            } else {
+                "others"
+            };
+            parts.push(format!("it is not known how {whom} fared ({reason})"));
+        }
+        let is_good = parts.is_empty();
+        if is_good {
+            parts.push(format!("OK, {guests}"));
+        }
+        message.push_str(&parts.join(", "));
         let seconds = known.started.map(|started| now.saturating_sub(started));
         Push {
             signal: if is_good { Signal::Up } else { Signal::Down },
@@ -207,40 +238,42 @@ impl Call {
     }
 }
 
-/// Sends a push until it is taken, as long as there is time.
-fn deliver(settings: &Settings, push: &Push) -> Result<(), String> {
-    let begun = Instant::now();
-    let left = || settings.timeout.saturating_sub(begun.elapsed());
-    let mut pauses = PAUSES.into_iter();
+type Outcome = Result<Option<String>, String>;
+
+/// What a piece of work tells whoever waits for it.
+enum Step {
+    /// It may take so long from now on.
+    May(Duration),
+    Done(Outcome),
+}
+
+/// Does something within `limit`, or within what it allows itself later, and survives its faults.
+fn bounded(
+    limit: Duration,
+    work: impl Fn(&dyn Fn(Duration)) -> Outcome + Send + Sync + 'static,
+) -> Outcome {
+    let work = move |allow: &dyn Fn(Duration)| {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(allow)));
+        done.unwrap_or_else(|_| Err("a fault of the program".to_owned()))
+    };
+    let (sender, receiver) = mpsc::channel();
+    let work = Arc::new(work);
+    let in_thread = Arc::clone(&work);
+    let thread = std::thread::Builder::new().spawn(move || {
+        // Nobody may be waiting any more.
+        let done = in_thread(&|limit| drop(sender.send(Step::May(limit))));
+        let _ = sender.send(Step::Done(done));
+    });
+    // A system without room for a thread gets no stricter limits than those that the work has itself.
+    if thread.is_err() {
+        return work(&|_| {});
+    }
+    let (mut begun, mut limit) = (Instant::now(), limit);
     loop {
-        let request = push
-            .request(settings.receiver, &settings.url, false)
-            .map_err(|err| err.to_string())?
-            .ok_or("this receiver has no such signal")?;
-        let uri = request.uri().clone();
-        let mut client = settings.client.clone();
-        client.timeout = client.timeout.min(left()).max(Duration::from_millis(1));
-        let (reason, may_pass) = match client.send_blocking(request) {
-            Ok(answer) => match refusal(&answer, &uri, &[]) {
-                Some(refusal) => (
-                    format!("{}: {refusal}", settings.server()),
-                    answer.status().is_server_error(),
-                ),
-                None => match settings.receiver.objection(answer.body()) {
-                    None => return Ok(()),
-                    Some(objection) => {
-                        let said = excerpt(answer.body(), &uri, &[]);
-                        let reason = objection.reason;
-                        (format!("{}: {reason}: {said:?}", settings.server()), false)
-                    }
-                },
-            },
-            // Whom nobody trusts now, nobody trusts in a second.
-            Err(err) => (err.to_string(), !matches!(err, RequestError::Tls { .. })),
-        };
-        match pauses.next() {
-            Some(pause) if may_pass && pause < left() => std::thread::sleep(pause),
-            _ => return Err(format!("the push failed - {reason}")),
+        match receiver.recv_timeout(limit.saturating_sub(begun.elapsed())) {
+            Ok(Step::May(longer)) => (begun, limit) = (Instant::now(), longer),
+            Ok(Step::Done(outcome)) => return outcome,
+            Err(_) => return Err(format!("given up after {} s", limit.as_secs())),
         }
     }
 }
@@ -250,12 +283,6 @@ fn now() -> i64 {
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     })
-}
-
-fn node() -> String {
-    let name = rustix::system::uname();
-    let name = name.nodename().to_string_lossy().into_owned();
-    name.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Says something on the standard error and to the system's log.
@@ -292,6 +319,7 @@ mod tests {
         Ok(Some(JobRecord {
             started: Some(1000),
             guests: guests.collect(),
+            is_lossy: false,
         }))
     }
 
@@ -317,19 +345,53 @@ mod tests {
         let aborted = (Signal::Down, "pve1 to pbs1: backup job aborted".to_owned());
         assert_eq!(pushed("job-abort", record(&[])), aborted);
         assert_eq!(pushed("job-abort", Ok(None)), aborted);
-        let (signal, message) = pushed("job-end", Err("no space".to_owned()));
+        assert_eq!(pushed("job-abort", Err("no space".to_owned())), aborted);
+        let well = [("100", Guest::Ok)];
+        let changed = |change: fn(&mut JobRecord), guests: &[(&str, Guest)]| {
+            let mut record = record(guests).unwrap().unwrap();
+            change(&mut record);
+            Ok(Some(record))
+        };
+        for (record, said) in [
+            (Err("no space".to_owned()), "no space"),
+            (Ok(None), NO_START),
+            (changed(|record| record.started = None, &well), NO_START),
+            (
+                changed(|record| record.is_lossy = true, &well),
+                "some of it",
+            ),
+        ] {
+            let (signal, message) = pushed("job-end", record);
+            assert_eq!(signal, Signal::Down, "{message}");
+            assert!(
+                message.contains("not known how the guests fared") && message.contains(said),
+                "{message}"
+            );
+        }
+        let bad = [("100", Guest::Ok), ("101", Guest::Failed)];
+        let (signal, message) = pushed("job-end", changed(|record| record.is_lossy = true, &bad));
         assert_eq!(signal, Signal::Down);
-        assert!(
-            message.contains("not known") && message.contains("no space"),
-            "{message}"
-        );
+        let known = "1 of 2 guests failed: 101, it is not known how others fared";
+        assert!(message.contains(known), "{message}");
     }
 
     #[test]
-    fn a_job_of_which_nothing_was_noted_ended_well() {
-        assert_eq!(
-            pushed("job-end", Ok(None)),
-            (Signal::Up, "pve1 to pbs1: OK".to_owned())
-        );
+    fn work_that_hangs_or_breaks_is_given_up() {
+        let (hold, held) = mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let hanging = bounded(Duration::from_millis(10), move |allow| {
+            allow(Duration::from_millis(20));
+            let _ = held.lock().unwrap().recv();
+            Ok(None)
+        });
+        assert!(hanging.unwrap_err().contains("given up"));
+        drop(hold);
+        let broken = bounded(NOTING, |_| panic!("broken on purpose"));
+        assert_eq!(broken.unwrap_err(), "a fault of the program");
+        let longer = bounded(NOTING, |allow| {
+            allow(NOTING);
+            Ok(Some("done".to_owned()))
+        });
+        assert_eq!(longer, Ok(Some("done".to_owned())));
     }
 }

@@ -105,9 +105,9 @@ fn the_hook_is_added_where_it_is_missing_and_nothing_else_changes() {
     let own = || vec!["/root/own.pl".to_owned()];
     let expected = [(2, own()), (2, own()), (1, vec![])];
     let before = node.all();
-    assert_eq!(counts(&node.guard.check().unwrap()), expected);
+    assert_eq!(counts(&node.guard.check().unwrap().findings), expected);
     assert_eq!(node.all(), before, "a check changes nothing");
-    assert_eq!(counts(&node.guard.keep().unwrap()), expected);
+    assert_eq!(counts(&node.guard.keep().unwrap().findings), expected);
     let [jobs, cron, defaults] = node.all();
     assert_eq!(
         jobs,
@@ -137,7 +137,7 @@ fn the_hook_is_added_where_it_is_missing_and_nothing_else_changes() {
             .ino()
     };
     let inodes = [inode("etc/pve/jobs.cfg"), inode("etc/vzdump.conf")];
-    let findings = node.guard.keep().unwrap();
+    let findings = node.guard.keep().unwrap().findings;
     assert_eq!(counts(&findings), [(0, own()), (0, own()), (0, vec![])]);
     assert_eq!(
         [inode("etc/pve/jobs.cfg"), inode("etc/vzdump.conf")],
@@ -170,16 +170,25 @@ fn other_scripts_are_replaced_only_when_that_is_asked_for() {
 }
 
 #[test]
-fn a_cluster_without_quorum_is_left_alone() {
+fn a_cluster_without_quorum_is_left_alone_and_the_node_is_not() {
     let node = Node::new();
     let before = node.all();
     let pve = node.folder.path().join("etc/pve");
     std::fs::set_permissions(&pve, std::fs::Permissions::from_mode(0o555)).unwrap();
-    let error = node.guard.keep().unwrap_err();
-    assert!(matches!(error, GuardError::ReadOnly(_)), "{error}");
-    assert!(error.to_string().contains("quorum"), "{error}");
-    assert_eq!(node.all(), before);
-    node.guard.check().unwrap();
+    let report = node.guard.keep().unwrap();
+    let (said, now) = (format!("{:?}", report.errors), node.all());
+    let [jobs, cron] = &report.errors[..] else {
+        panic!("{said}");
+    };
+    for error in [jobs, cron] {
+        assert!(matches!(error, GuardError::ReadOnly { .. }), "{said}");
+        assert!(error.to_string().contains("quorum"), "{said}");
+    }
+    assert_eq!(now[..2], before[..2]);
+    // What is the node's own is not the cluster's affair.
+    assert!(now[2].ends_with(&format!("script: {HOOK}\n")), "{now:?}");
+    assert_eq!(report.findings.len(), 1);
+    assert!(node.guard.check().unwrap().errors.is_empty());
     std::fs::set_permissions(&pve, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -257,7 +266,7 @@ fn what_calls_the_hook_itself_is_as_good_as_the_hook() {
         "script: /var/lib/vz/snippets/backstop-pve-hook\n",
     );
     node.guard.replace = true;
-    let findings = node.guard.keep().unwrap();
+    let findings = node.guard.keep().unwrap().findings;
     assert!(findings.iter().all(|f| f.foreign.is_empty()));
     let [jobs, cron, defaults] = node.all();
     assert!(jobs.contains("\tscript /root/own.pl\n"), "{jobs}");
@@ -266,7 +275,7 @@ fn what_calls_the_hook_itself_is_as_good_as_the_hook() {
     // One that cannot be executed would fail its job.
     std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o644)).unwrap();
     node.guard.replace = false;
-    let findings = node.guard.check().unwrap();
+    let findings = node.guard.check().unwrap().findings;
     assert_eq!(findings[0].foreign, ["/root/own.pl"]);
 }
 
@@ -279,7 +288,7 @@ fn what_was_added_can_be_removed_and_nothing_else_changes() {
         findings.iter().map(|f| f.changes).collect()
     };
     // Also where it was before.
-    assert_eq!(counts(node.guard.remove().unwrap()), [3, 3, 1]);
+    assert_eq!(counts(node.guard.remove().unwrap().findings), [3, 3, 1]);
     let without = |text: &String| {
         text.replace(&format!("\tscript {HOOK}\n"), "")
             .replace(&format!(" --script {HOOK}"), "")
@@ -287,7 +296,7 @@ fn what_was_added_can_be_removed_and_nothing_else_changes() {
     let [jobs, cron, defaults] = node.all();
     assert_eq!([jobs, cron], [&before[0], &before[1]].map(without));
     assert_eq!(defaults, format!("{}\n", before[2]));
-    assert_eq!(counts(node.guard.remove().unwrap()), [0, 0, 0]);
+    assert_eq!(counts(node.guard.remove().unwrap().findings), [0, 0, 0]);
     // The hook is not needed for it.
     node.guard.keep().unwrap();
     let hook = node.folder.path().join("usr/local/bin/backstop-pve-hook");
@@ -304,13 +313,115 @@ fn of_a_default_that_is_set_twice_both_count() {
         is_as_good: &|_| false,
     };
     let text = format!("script: {HOOK}\nscript: /other\n");
-    let left = Form::Defaults.edit(&text, &wanted(false));
+    let left = Form::Defaults.edit(text.as_bytes(), &wanted(false));
+    assert_eq!(left.text, text.as_bytes());
+    assert_eq!(left.foreign, ["/other"]);
+    let replaced = Form::Defaults.edit(text.as_bytes(), &wanted(true));
     assert_eq!(
-        (left.text, left.foreign),
-        (text.clone(), vec!["/other".to_owned()])
+        replaced.text,
+        format!("script: {HOOK}\nscript: {HOOK}\n").as_bytes()
     );
-    let replaced = Form::Defaults.edit(&text, &wanted(true));
-    assert_eq!(replaced.text, format!("script: {HOOK}\nscript: {HOOK}\n"));
+}
+
+#[test]
+fn a_comment_within_a_job_does_not_end_it() {
+    let node = Node::new();
+    // As Proxmox VE reads it: comments and lines that make no sense are skipped, and an empty line ends a job.
+    let jobs = format!(
+        "vzdump: a\n\tschedule 02:00\n# nightly\n  # and more\n\t\nnonsense\n\tscript {HOOK}\n\n\
+         vzdump: b\n# none yet\n\tall 1\n# the next one\n\n# alone\n\nvzdump: c\n# nothing else\n\n\
+         vzdump: d\n\tall 1\n#\tscript /commented/out\n"
+    );
+    node.write("etc/pve/jobs.cfg", &jobs);
+    let findings = node.guard.keep().unwrap().findings;
+    assert_eq!((findings[0].changes, findings[0].foreign.len()), (3, 0));
+    let [now, ..] = node.all();
+    let script = format!("\tscript {HOOK}\n");
+    assert_eq!(
+        now,
+        jobs.replace("\tall 1\n", &format!("\tall 1\n{script}"))
+            .replace("vzdump: c\n", &format!("vzdump: c\n{script}"))
+    );
+    node.guard.remove().unwrap();
+    assert_eq!(node.all()[0], jobs.replace(&script, ""));
+}
+
+#[test]
+fn a_byte_that_is_no_text_keeps_the_guard_from_nothing() {
+    let node = Node::new();
+    let pve = node.folder.path().join("etc/pve");
+    let jobs = b"vzdump: a\n\tcomment t\xe4glich\n\nvzdump: b\n\tscript /root/t\xe4glich.sh\n";
+    std::fs::write(pve.join("jobs.cfg"), jobs).unwrap();
+    std::fs::write(
+        pve.join("vzdump.cron"),
+        b"0 2 * * * root vzdump 1 --mailto \xc3\xa0\xa0 --script /\xa0\x85.sh -q\n",
+    )
+    .unwrap();
+    let mut guard = node.guard.clone();
+    let report = guard.keep().unwrap();
+    assert!(report.errors.is_empty(), "{report:?}");
+    let foreign = |number: usize| report.findings[number].foreign.clone();
+    assert_eq!(foreign(0), ["/root/t\u{fffd}glich.sh"]);
+    assert_eq!(foreign(1), ["/\u{fffd}\u{fffd}.sh"]);
+    let read = |name: &str| std::fs::read(pve.join(name)).unwrap();
+    let expected = [
+        &b"vzdump: a\n\tcomment t\xe4glich\n\tscript "[..],
+        HOOK.as_bytes(),
+        b"\n\nvzdump: b\n\tscript /root/t\xe4glich.sh\n",
+    ];
+    assert_eq!(read("jobs.cfg"), expected.concat());
+    guard.replace = true;
+    guard.keep().unwrap();
+    let expected = [
+        &b"0 2 * * * root vzdump --script "[..],
+        HOOK.as_bytes(),
+        b" 1 --mailto \xc3\xa0\xa0 -q\n",
+    ];
+    assert_eq!(read("vzdump.cron"), expected.concat());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_the_guard_from_no_other() {
+    let node = Node::new();
+    let jobs = node.folder.path().join("etc/pve/jobs.cfg");
+    std::fs::remove_file(&jobs).unwrap();
+    std::fs::create_dir(&jobs).unwrap();
+    for report in [node.guard.check().unwrap(), node.guard.keep().unwrap()] {
+        assert_eq!(report.errors.len(), 1);
+        let said = report.errors[0].to_string();
+        assert!(said.contains("unable to read") && said.contains("jobs.cfg"));
+        assert_eq!(report.findings.len(), 2);
+    }
+    assert!(node.read("etc/pve/vzdump.cron").contains(HOOK));
+    assert!(node.read("etc/vzdump.conf").contains(HOOK));
+}
+
+#[test]
+fn a_link_stays_a_link() {
+    use std::os::unix::fs::symlink;
+    for target in ["../srv/conf/first", "/srv/conf/first"] {
+        let node = Node::new();
+        let path = |path: &str| node.folder.path().join(path);
+        node.write("srv/conf/second", "bwlimit: 1000\n");
+        symlink("second", path("srv/conf/first")).unwrap();
+        std::fs::remove_file(path("etc/vzdump.conf")).unwrap();
+        symlink(target, path("etc/vzdump.conf")).unwrap();
+        let report = node.guard.keep().unwrap();
+        assert!(report.errors.is_empty(), "{report:?}");
+        assert_eq!(
+            std::fs::read_link(path("etc/vzdump.conf")).unwrap(),
+            Path::new(target)
+        );
+        assert_eq!(
+            node.read("srv/conf/second"),
+            format!("bwlimit: 1000\nscript: {HOOK}\n")
+        );
+        assert_eq!(node.names("etc"), ["pve", "vzdump.conf"]);
+        // One that leads to itself is no reason to leave the others.
+        std::fs::remove_file(path("srv/conf/second")).unwrap();
+        symlink("first", path("srv/conf/second")).unwrap();
+        assert_eq!(node.guard.check().unwrap().errors.len(), 1);
+    }
 }
 
 fn line() -> impl Strategy<Value = String> {
@@ -325,6 +436,8 @@ fn line() -> impl Strategy<Value = String> {
         Just("0 1 * * * root vzdump 1".to_owned()),
         Just("@daily root vzdump --script /o".to_owned()),
         Just(String::new()),
+        Just("# script /comment".to_owned()),
+        Just("\t".to_owned()),
         "[ -~]{0,30}",
     ]
 }
@@ -337,7 +450,17 @@ proptest! {
         if ends {
             text.push('\n');
         }
-        let edit = |form: Form, text: &str, replace: bool| -> Edited {
+        let mut text = text.into_bytes();
+        // What is no UTF-8 is as good as a letter.
+        for byte in &mut text {
+            match byte {
+                b'~' => *byte = 0xe9,
+                b'^' => *byte = 0xa0,
+                _ => {}
+            }
+        }
+        let holds = |text: &[u8]| text.windows(HOOK.len()).any(|part| part == HOOK.as_bytes());
+        let edit = |form: Form, text: &[u8], replace: bool| -> Edited {
             form.edit(text, &Wanted { script: HOOK, replace, is_as_good: &|_| false })
         };
         for form in [Form::Defaults, Form::Jobs, Form::Cron] {
@@ -348,15 +471,15 @@ proptest! {
             if once.changes == 0 {
                 prop_assert_eq!(&once.text, &text);
             }
-            let mut rest = once.text.chars();
-            prop_assert!(text.chars().all(|c| rest.any(|other| other == c)));
+            let mut rest = once.text.iter();
+            prop_assert!(text.iter().all(|byte| rest.any(|other| other == byte)));
             let replaced = edit(form, &text, true);
             prop_assert_eq!(edit(form, &replaced.text, true).changes, 0);
             // What was not there before goes without a trace.
-            if !text.contains(HOOK) {
+            if !holds(&text) {
                 let removed = form.without(&once.text, HOOK);
                 prop_assert_eq!(removed.changes, once.changes);
-                prop_assert_eq!(removed.text.trim_end(), text.trim_end());
+                prop_assert_eq!(removed.text.trim_ascii_end(), text.trim_ascii_end());
             }
             let gone = form.without(&text, HOOK);
             prop_assert_eq!(form.without(&gone.text, HOOK).changes, 0);

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use backstop_pve::config;
-use backstop_pve::guard::{Finding, Guard};
+use backstop_pve::guard::{Finding, Guard, Report};
 use backstop_pve::hook::{CONFIG, Call, complain};
 
 use crate::command::{self, Arguments, Command, Parameter};
 use crate::{installation, output};
+
+/// The exit status of a guard that has done all it could and left scripts of others in place.
+const FOREIGN_SCRIPTS: u8 = 2;
 
 /// The name under which the executable is the hook: `vzdump` wants a path, and gives it no words of ours.
 pub const HOOK_NAME: &str = "backstop-pve-hook";
@@ -33,7 +36,11 @@ pub fn hook(words: &[OsString]) -> ExitCode {
     match words.first().map(String::as_str) {
         None => complain("it is called without a phase; vzdump names one"),
         Some("help" | "--help" | "-h") => output::out(HOOK_USAGE),
-        Some(_) => Call::of_words(&words, installation::roots().prefix().to_owned()).run(),
+        Some(_) => {
+            let call = || Call::of_words(&words, installation::roots().prefix().to_owned()).run();
+            // What is wrong was said when it broke.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+        }
     }
     ExitCode::SUCCESS
 }
@@ -74,13 +81,17 @@ fn run_guard(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         replace: arguments.flag("replace"),
     };
     let (only_checks, removes) = (arguments.flag("check"), arguments.flag("remove"));
-    let (findings, done) = match (only_checks, removes) {
+    let (Report { findings, errors }, done) = match (only_checks, removes) {
         (true, true) => anyhow::bail!("--check and --remove exclude each other"),
         (true, false) => (guard.check()?, "is missing"),
         (false, true) => (guard.remove()?, "was removed"),
         (false, false) => (guard.keep()?, "was added"),
     };
-    let mut is_good = true;
+    let mut is_good = errors.is_empty();
+    let mut is_whole = true;
+    for err in &errors {
+        output::err(&format!("{err}\n"));
+    }
     for Finding {
         path,
         changes,
@@ -92,7 +103,7 @@ fn run_guard(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             output::err(&format!(
                 "{path}: {other:?} is set in place of the hook and was left; its job tells nobody how it went (--replace)\n"
             ));
-            is_good = false;
+            is_whole = false;
         }
         if *changes == 0 {
             output::out(&format!("{path}: nothing to change\n"));
@@ -106,9 +117,9 @@ fn run_guard(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         output::err(&format!("the hook tells nobody anything: {err}\n"));
         is_good = false;
     }
-    Ok(if is_good {
-        ExitCode::SUCCESS
-    } else {
-        command::failure()
+    Ok(match (is_good, is_whole) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(FOREIGN_SCRIPTS),
+        (false, _) => command::failure(),
     })
 }

@@ -56,15 +56,29 @@ impl Node {
     }
 
     fn vzdump_with(&self, hook: &Path, calls: &[&str]) -> Output {
-        let mut script = "#!/bin/sh\nset -e\n".to_owned();
+        let mut script = "set -e\n".to_owned();
         for call in calls {
             script.push_str(&format!("{} {call}\n", hook.display()));
         }
+        self.script(&[], &script)
+    }
+
+    /// A run of `vzdump`, started by `wrapper`, that does what `script` says: `$hook` is the hook, `$state` its folder, and `$run` what
+    /// names of its files begin with.
+    fn script(&self, wrapper: &[&str], script: &str) -> Output {
+        let script = format!(
+            "#!/bin/sh\nhook={}\nstate={}\nrun=$state/$$-$(cut -d' ' -f22 /proc/$$/stat)\n{script}",
+            self.hook().display(),
+            self.path("run/backstop-pve-hook").display()
+        );
         self.write("usr/bin/vzdump", &script, 0o755);
+        let words = [wrapper, &["/bin/sh"]].concat();
         // The real one clears the environment, too.
-        Command::new("/bin/sh")
+        Command::new(words[0])
+            .args(&words[1..])
             .arg(self.path("usr/bin/vzdump"))
             .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("STOREID", "pbs1")
             .env("BACKSTOP_ROOT", self.folder.path())
             .stdin(Stdio::null())
@@ -72,12 +86,13 @@ impl Node {
             .unwrap()
     }
 
-    fn records(&self) -> Vec<String> {
+    /// Records of jobs that have not ended.
+    fn running(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.path("run/backstop-pve-hook")) else {
             return Vec::new();
         };
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.collect()
+        names.filter(|name| name.ends_with(".json")).collect()
     }
 
     fn guard(&self, words: &[&str]) -> Output {
@@ -138,7 +153,7 @@ fn a_job_is_told_once_and_at_its_end() {
         "{log}"
     );
     assert_eq!(text(&whole.stderr), "");
-    assert!(node.records().is_empty(), "nothing is left of either job");
+    assert!(node.running().is_empty(), "neither job runs");
 }
 
 #[test]
@@ -192,10 +207,10 @@ fn what_a_crashed_job_left_behind_is_removed_and_counts_for_nobody() {
         "backup-abort snapshot 100",
     ];
     assert!(node.vzdump(&crashed).status.success());
-    assert_eq!(node.records().len(), 1);
+    assert_eq!(node.running().len(), 1);
     assert!(node.vzdump(&["job-start", "job-end"]).status.success());
     assert_eq!(receiver.received()[0].parameter("status").unwrap(), "up");
-    assert!(node.records().is_empty());
+    assert!(node.running().is_empty());
 }
 
 #[test]
@@ -317,6 +332,209 @@ fn a_receiver_by_ip_is_trusted_for_its_name_alone() {
     }
 }
 
+/// What the receiver was told: status and message.
+fn told(receiver: &PushReceiver) -> Vec<(String, String)> {
+    let pushes = receiver.received();
+    let told = pushes.iter().map(|push| {
+        let parameter = |name| push.parameter(name).unwrap();
+        (parameter("status"), parameter("msg"))
+    });
+    told.collect()
+}
+
+/// A job whose hook could not note something is never called good, whatever could be noted later.
+#[test]
+fn what_could_not_be_noted_makes_the_push_down() {
+    let all = "$hook job-start; $hook backup-start snapshot 100; $hook backup-end snapshot 100\n";
+    for (between, says) in [
+        // There was no room to note a failed guest; then there was.
+        (
+            "mkdir $run.tmp; $hook backup-abort snapshot 101; rmdir $run.tmp; $hook log-end snapshot 100",
+            "some of it could not be noted",
+        ),
+        ("rm -rf $state", "its start was not noted"),
+        (
+            "rm -rf $state; $hook backup-end snapshot 100",
+            "its start was not noted",
+        ),
+        ("rm $run.json; echo broken >$run.json", "cannot be read"),
+        // That a guest was there at all is known from the end of its log alone.
+        ("$hook log-end snapshot 101", "1 of 2 guests failed: 101"),
+        // The end itself cannot be noted, so that other things may not have been, either.
+        ("mkdir $run.ended", "cannot be read"),
+    ] {
+        let receiver = receiver();
+        let node = Node::configured(&conf(&receiver));
+        let ended = node.script(&[], &format!("set -e\n{all}{between}\n$hook job-end\n"));
+        assert!(ended.status.success(), "{between}: {ended:?}");
+        let told = told(&receiver);
+        assert_eq!(told.len(), 1, "{between}");
+        assert_eq!(told[0].0, "down", "{between}");
+        assert!(told[0].1.contains(says), "{between}: {told:?}");
+    }
+}
+
+#[test]
+fn a_run_folder_that_is_full_hides_no_failed_guest() {
+    if !testbed::is_root() {
+        println!("skipped: a file system of its own needs root");
+        return;
+    }
+    let receiver = receiver();
+    let node = Node::configured(&conf(&receiver));
+    std::fs::create_dir(node.path("run")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=64k tmpfs {} || {{ echo UNABLE; exit; }}\n\
+         set -e\n$hook job-start\n$hook backup-start snapshot 100\n$hook backup-end snapshot 100\n\
+         dd if=/dev/zero of=$state/filler bs=1k 2>/dev/null || true\n\
+         $hook backup-abort snapshot 101\nrm $state/filler\n$hook job-end\n",
+        node.path("run").display()
+    );
+    let unshare = ["unshare", "--mount", "--propagation", "private"];
+    let ended = node.script(&unshare, &script);
+    let said = text(&ended.stderr);
+    if said.starts_with("unshare:") || text(&ended.stdout) == "UNABLE\n" {
+        println!("skipped: no file system can be mounted here: {said}");
+        return;
+    }
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(said.contains("backup-abort: unable to note it"), "{said}");
+    let told = told(&receiver);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].0 == "down" && told[0].1.contains("some of it could not be noted"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_job_whose_process_is_unknown_is_told_as_such() {
+    if !testbed::is_root() {
+        println!("skipped: a process without a parent needs root");
+        return;
+    }
+    let receiver = receiver();
+    let node = Node::configured(&conf(&receiver));
+    // The first process of a namespace has no parent.
+    let orphan = |phase: &str| {
+        let output = Command::new("unshare")
+            .args(["--pid", "--fork"])
+            .arg(node.hook())
+            .args(phase.split(' '))
+            .env_clear()
+            .env("BACKSTOP_ROOT", node.folder.path())
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert!(
+            output.status.success() || said.starts_with("unshare:"),
+            "{output:?}"
+        );
+        said
+    };
+    if orphan("job-end").starts_with("unshare:") {
+        println!("skipped: no namespace of processes can be made here");
+        return;
+    }
+    let first = told(&receiver);
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].0, "down");
+    assert!(
+        first[0].1.contains("the process that calls is unknown"),
+        "{first:?}"
+    );
+    // Nobody knows whose guest failed, so that it may be that of any job that runs.
+    let call = "unshare --pid --fork $hook backup-abort snapshot 101";
+    let ended = node.script(
+        &[],
+        &format!("set -e\n$hook job-start\n{call}\n$hook job-end\n"),
+    );
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(told(&receiver)[1].0, "down");
+}
+
+#[test]
+fn each_job_is_told_once_and_a_later_failure_corrects_it() {
+    for (ends, expected) in [
+        (&["job-end", "job-end"][..], &["up"][..]),
+        (&["job-abort", "job-abort"], &["down"]),
+        (&["job-abort", "job-end"], &["down"]),
+        // Another hook has failed after ours.
+        (&["job-end", "job-abort", "job-abort"], &["up", "down"]),
+        // The same process may run another job.
+        (&["job-end", "job-start", "job-end"], &["up", "up"]),
+        // One whose start was not seen is another job nevertheless.
+        (
+            &["job-end", "backup-end snapshot 100", "job-end"],
+            &["up", "down"],
+        ),
+    ] {
+        let receiver = receiver();
+        let node = Node::configured(&conf(&receiver));
+        let calls = [&["job-start"], ends].concat();
+        let ended = node.vzdump(&calls);
+        assert!(
+            ended.status.success() && ended.stderr.is_empty(),
+            "{ended:?}"
+        );
+        let told: Vec<_> = told(&receiver)
+            .into_iter()
+            .map(|(status, _)| status)
+            .collect();
+        assert_eq!(told, expected, "{calls:?}");
+    }
+}
+
+#[test]
+fn whoever_could_not_be_told_is_told_at_the_next_chance() {
+    let receiver = PushReceiver::start(|_| (404, String::new())).unwrap();
+    let node = Node::configured(&conf(&receiver));
+    let reached = self::receiver();
+    let (refusing, taking) = (node.path("etc/backstop/pve-hook.conf"), node.path("taking"));
+    node.write("taking", &conf(&reached), 0o600);
+    let script = format!(
+        "$hook job-start\n$hook backup-start snapshot 100\n$hook backup-end snapshot 100\n\
+         $hook job-end\ncp {} {}\n$hook job-end\n",
+        taking.display(),
+        refusing.display()
+    );
+    assert!(node.script(&[], &script).status.success());
+    assert_eq!(receiver.received().len(), 1);
+    let told = told(&reached);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].0 == "up" && told[0].1.ends_with("OK, 1 guest"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_system_without_room_for_a_thread_breaks_no_backup() {
+    let receiver = receiver();
+    let node = Node::configured(&conf(&receiver));
+    // No thread can have so large a stack.
+    let script = "export RUST_MIN_STACK=70368744177664\nset -e\n$hook job-start\n\
+                  $hook backup-start snapshot 100\n$hook backup-end snapshot 100\n$hook job-end\n";
+    let ended = node.script(&[], script);
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(told(&receiver)[0].0, "up", "{ended:?}");
+}
+
+#[test]
+fn a_configuration_that_is_no_file_holds_nobody_up() {
+    let node = Node::new();
+    let fifo = node.path("etc/backstop/pve-hook.conf");
+    std::fs::create_dir_all(fifo.parent().unwrap()).unwrap();
+    let made = Command::new("mkfifo")
+        .args(["-m", "600"])
+        .arg(&fifo)
+        .status();
+    assert!(made.unwrap().success());
+    let ended = node.vzdump(&["job-start", "job-end"]);
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(text(&ended.stderr).contains("it is no file"), "{ended:?}");
+}
+
 /// The receiver's clock is the test's: a job that runs is fresh, and one that does not run is an error.
 #[test]
 fn a_missing_push_is_an_error_at_the_receiver() {
@@ -377,7 +595,8 @@ fn the_guard_says_what_is_missing_and_adds_it_once() {
         0o640,
     );
     let foreign = node.guard(&[]);
-    assert!(!foreign.status.success());
+    // Who calls it can tell this from what could not be done.
+    assert_eq!(foreign.status.code(), Some(2));
     assert!(text(&foreign.stderr).contains("/root/own.pl"));
     assert!(node.guard(&["--replace", "true"]).status.success());
 }
@@ -407,6 +626,19 @@ fn the_guard_fails_while_the_hook_could_tell_nobody() {
         0o600,
     );
     assert!(node.guard(&["--check"]).status.success());
+}
+
+#[test]
+fn one_file_that_cannot_be_used_keeps_the_guard_from_no_other() {
+    let node = Node::configured("url: https://status.example.org/api/push/x\n");
+    std::fs::create_dir_all(node.path("etc/pve/jobs.cfg")).unwrap();
+    for words in [&["--check"][..], &[]] {
+        let output = node.guard(words);
+        assert_eq!(output.status.code(), Some(255));
+        assert!(text(&output.stderr).contains("jobs.cfg"), "{output:?}");
+    }
+    let defaults = std::fs::read_to_string(node.path("etc/vzdump.conf")).unwrap();
+    assert_eq!(defaults, "script: /usr/local/bin/backstop-pve-hook\n");
 }
 
 #[test]

@@ -157,14 +157,29 @@ fn the_role_installs_everything_and_a_second_run_changes_nothing() {
     let jobs = std::fs::read_to_string(root.join("etc/pve/jobs.cfg")).unwrap();
     assert_eq!(jobs, JOBS_WITH_HOOK);
     assert_eq!(playbook.run(&[], &[]), [("localhost".to_owned(), 0)]);
+    // A script of somebody else is said, and no reason to stop.
+    let foreign = "vzdump: a\n\tscript /root/own.pl\n\nvzdump: b\n\tall 1\n";
+    std::fs::write(root.join("etc/pve/jobs.cfg"), foreign).unwrap();
+    let shipped = format!("{DEPLOY}/ansible/pve-hook.yml");
+    let (is_good, said) = playbook.play(Path::new(&shipped), &[], &[]);
+    assert!(is_good && said.contains("/root/own.pl"), "{said}");
+    let jobs = std::fs::read_to_string(root.join("etc/pve/jobs.cfg")).unwrap();
+    assert_eq!(jobs, format!("{foreign}\tscript {HOOK}\n"));
+    // What the guard cannot do is.
+    std::fs::remove_file(root.join("etc/pve/jobs.cfg")).unwrap();
+    std::fs::create_dir(root.join("etc/pve/jobs.cfg")).unwrap();
+    let (is_good, said) = playbook.play(Path::new(&shipped), &[], &[]);
+    assert!(!is_good && said.contains("unable to read"), "{said}");
     // What it has installed works.
-    let called = Command::new(root.join("usr/local/bin/backstop-pve-hook"))
-        .arg("job-end")
-        .env_clear()
-        .env("BACKSTOP_ROOT", &root)
-        .output()
-        .unwrap();
-    assert!(called.status.success(), "{called:?}");
+    for phase in ["job-start", "job-end"] {
+        let called = Command::new(root.join("usr/local/bin/backstop-pve-hook"))
+            .arg(phase)
+            .env_clear()
+            .env("BACKSTOP_ROOT", &root)
+            .output()
+            .unwrap();
+        assert!(called.status.success(), "{called:?}");
+    }
     assert_eq!(receiver.received()[0].parameter("status").unwrap(), "up");
 }
 
@@ -346,7 +361,7 @@ fn every_node_of_a_group_is_set_up_for_real_and_can_be_cleared() {
     cluster.on_second(&[
         "sh",
         "-c",
-        "env -i /usr/local/bin/backstop-pve-hook job-end",
+        "for phase in job-start job-end; do env -i /usr/local/bin/backstop-pve-hook $phase; done",
     ]);
     assert_eq!(receiver.received()[0].parameter("status").unwrap(), "up");
     if installed("systemd-analyze").is_some() {

@@ -27,8 +27,31 @@ pub(super) fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
 }
 
-/// Replaces a file as a whole, keeping its mode where there are modes.
-pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+/// How many links may lead to a file.
+const MOST_LINKS: usize = 40;
+
+/// What a path is a link to, below a root; the path itself if it is none, and also when there is nothing.
+pub(super) fn behind_links(root: &Path, path: PathBuf) -> std::io::Result<PathBuf> {
+    let mut path = path;
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(target) => {
+                path = match target.strip_prefix("/") {
+                    Ok(below) => root.join(below),
+                    Err(_) => path.parent().unwrap_or(root).join(target),
+                };
+            }
+            Err(err) if matches!(err.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
+                return Ok(path);
+            }
+            Err(err) => return Err(err),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+/// Replaces a file as a whole, keeping its mode where there are modes. A link would be replaced, too: see [`behind_links`].
+pub(super) fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!("{name}.tmp.{}", std::process::id()));
     let mode = std::fs::metadata(path).map(|found| found.mode() & 0o777);
@@ -39,7 +62,7 @@ pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
             .truncate(true)
             .mode(mode.unwrap_or(0o644))
             .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(text)?;
         synced(file.sync_all())?;
         drop(file);
         std::fs::rename(&temporary, path)

@@ -1,6 +1,5 @@
-//! The three files that name the script of a job, as text. Whatever is not the script in question stays as it is.
-
-use std::fmt::Write as _;
+//! The three files that name the script of a job, as bytes: what people write into comments need not be UTF-8. Whatever is not the
+//! script in question stays as it is.
 
 /// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,29 +19,50 @@ pub struct Wanted<'a> {
     /// Whether other scripts are replaced.
     pub replace: bool,
     /// Whether another script is as good as the hook, say because it calls it.
-    pub is_as_good: &'a dyn Fn(&str) -> bool,
+    pub is_as_good: &'a dyn Fn(&[u8]) -> bool,
 }
 
 /// A file as it should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edited {
-    /// The whole text.
-    pub text: String,
+    /// All of it.
+    pub text: Vec<u8>,
     /// In how many places the script was added, replaced or removed.
     pub changes: usize,
     /// Other scripts that are set and stay.
     pub foreign: Vec<String>,
 }
 
+impl Edited {
+    fn push(&mut self, bytes: &[u8]) {
+        self.text.extend_from_slice(bytes);
+    }
+
+    fn end_line(&mut self) {
+        if self.text.last().is_some_and(|last| *last != b'\n') {
+            self.text.push(b'\n');
+        }
+    }
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|byte| *byte == b'\n')
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte.is_ascii_whitespace()
+}
+
 impl Wanted<'_> {
     /// Whether the script has to be written to a place that says this of one; what is foreign is noted.
-    fn is_needed(&self, set: Option<&str>, edited: &mut Edited) -> bool {
-        let needed = match set.map(str::trim) {
+    fn is_needed(&self, set: Option<&[u8]>, edited: &mut Edited) -> bool {
+        let needed = match set.map(<[u8]>::trim_ascii) {
             None => true,
-            Some(set) if set == self.script || (self.is_as_good)(set) => false,
+            Some(set) if set == self.script.as_bytes() || (self.is_as_good)(set) => false,
             Some(_) if self.replace => true,
             Some(other) => {
-                edited.foreign.push(other.to_owned());
+                let other = String::from_utf8_lossy(other).into_owned();
+                edited.foreign.push(other);
                 false
             }
         };
@@ -53,7 +73,7 @@ impl Wanted<'_> {
 
 impl Form {
     /// The text with the script wherever it belongs.
-    pub fn edit(self, text: &str, wanted: &Wanted<'_>) -> Edited {
+    pub fn edit(self, text: &[u8], wanted: &Wanted<'_>) -> Edited {
         match self {
             Self::Defaults => edit_defaults(text, wanted),
             Self::Jobs => edit_jobs(text, wanted),
@@ -62,26 +82,30 @@ impl Form {
     }
 
     /// The text without the script, wherever it is.
-    pub fn without(self, text: &str, script: &str) -> Edited {
+    pub fn without(self, text: &[u8], script: &str) -> Edited {
         let mut edited = Edited::default();
         let mut is_backup_job = false;
-        for line in text.split_inclusive('\n') {
-            let is_property = line.starts_with([' ', '\t']) && !line.trim().is_empty();
-            if !is_property {
-                is_backup_job = line.starts_with("vzdump:");
+        for line in lines(text) {
+            let kind = JobLine::of(line);
+            match kind {
+                JobLine::Header { is_backup } => is_backup_job = is_backup,
+                JobLine::End => is_backup_job = false,
+                JobLine::Property | JobLine::Ignored => {}
             }
             let (set, keep) = match self {
                 Self::Defaults => (default_of(line), None),
-                Self::Jobs if is_property && is_backup_job => (property_of(line), None),
+                Self::Jobs if is_backup_job && kind == JobLine::Property => {
+                    (property_of(line), None)
+                }
                 Self::Jobs => (None, None),
                 Self::Cron => cron_option_of(line)
                     .map_or((None, None), |(value, rest)| (Some(value), Some(rest))),
             };
-            if set.is_some_and(|set| set.trim() == script) {
+            if set.is_some_and(|set| set.trim_ascii() == script.as_bytes()) {
                 edited.changes += 1;
-                edited.text.push_str(&keep.unwrap_or_default());
+                edited.push(&keep.unwrap_or_default());
             } else {
-                edited.text.push_str(line);
+                edited.push(line);
             }
         }
         edited
@@ -89,78 +113,107 @@ impl Form {
 }
 
 /// The script that a line of `vzdump.conf` names.
-fn default_of(line: &str) -> Option<&str> {
-    line.trim_start().strip_prefix("script:")
+fn default_of(line: &[u8]) -> Option<&[u8]> {
+    line.trim_ascii_start().strip_prefix(b"script:")
 }
 
 /// The script that a property of a job names.
-fn property_of(line: &str) -> Option<&str> {
-    let (name, value) = line.trim().split_once([' ', '\t'])?;
-    (name == "script").then_some(value)
+fn property_of(line: &[u8]) -> Option<&[u8]> {
+    let (name, value) = split_word(line.trim_ascii());
+    (name == b"script" && !value.is_empty()).then_some(value)
+}
+
+/// The first word, and what follows.
+fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|byte| is_blank(*byte));
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 /// The script that a line of a schedule names, and the line without it.
-fn cron_option_of(line: &str) -> Option<(&str, String)> {
+fn cron_option_of(line: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let (command, arguments) = line.split_at(end_of_command(line)?);
     let option = script_option(arguments)?;
     let (before, rest) = arguments.split_at(option.start);
     let rest = rest.get(option.length..).unwrap_or_default();
     Some((
         option.value,
-        format!("{command}{}{rest}", before.trim_end()),
+        [command, before.trim_ascii_end(), rest].concat(),
     ))
 }
 
 /// A name that is given more than once means its last value, so that all of them count.
-fn edit_defaults(text: &str, wanted: &Wanted<'_>) -> Edited {
+fn edit_defaults(text: &[u8], wanted: &Wanted<'_>) -> Edited {
     let mut edited = Edited::default();
     let mut is_set = false;
-    for line in text.split_inclusive('\n') {
+    let script = ["script: ", wanted.script].concat();
+    for line in lines(text) {
         if let Some(value) = default_of(line) {
             is_set = true;
             if wanted.is_needed(Some(value), &mut edited) {
-                let _ = write!(edited.text, "script: {}{}", wanted.script, line_end(line));
+                edited.push(script.as_bytes());
+                edited.push(line_end(line));
                 continue;
             }
         }
-        edited.text.push_str(line);
+        edited.push(line);
     }
     if !is_set && wanted.is_needed(None, &mut edited) {
-        end_line(&mut edited.text);
-        let _ = writeln!(edited.text, "script: {}", wanted.script);
+        edited.end_line();
+        edited.push(script.as_bytes());
+        edited.push(b"\n");
     }
     edited
 }
 
-fn line_end(line: &str) -> &str {
-    line.get(line.trim_end_matches(['\r', '\n']).len()..)
-        .unwrap_or_default()
+fn line_end(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+    line.get(end.map_or(0, |end| end + 1)..).unwrap_or_default()
 }
 
-fn end_line(text: &mut String) {
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
+/// What a line of `jobs.cfg` is for whoever reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum JobLine {
+    /// The first one of a section.
+    Header { is_backup: bool },
+    /// A property of the section.
+    Property,
+    /// Comments, and what makes no sense; the section goes on after them.
+    Ignored,
+    /// The empty line that ends a section.
+    End,
+}
+
+impl JobLine {
+    fn of(line: &[u8]) -> Self {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = line.trim_ascii();
+        match line.first() {
+            None => Self::End,
+            _ if text.is_empty() || text.starts_with(b"#") => Self::Ignored,
+            Some(first) if is_blank(*first) => Self::Property,
+            _ if split_word(text).0.contains(&b':') => Self::Header {
+                is_backup: text.starts_with(b"vzdump:"),
+            },
+            _ => Self::Ignored,
+        }
     }
 }
 
-fn edit_jobs(text: &str, wanted: &Wanted<'_>) -> Edited {
+fn edit_jobs(text: &[u8], wanted: &Wanted<'_>) -> Edited {
     let mut edited = Edited::default();
     // The lines of the section so far, if it is one of a backup job.
-    let mut section: Option<Vec<&str>> = None;
-    for line in text.split_inclusive('\n') {
-        let is_property = line.starts_with([' ', '\t']) && !line.trim().is_empty();
-        match &mut section {
-            Some(lines) if is_property => {
-                lines.push(line);
-                continue;
-            }
-            _ => {}
+    let mut section: Option<Vec<&[u8]>> = None;
+    for line in lines(text) {
+        let kind = JobLine::of(line);
+        if let (Some(lines), JobLine::Property | JobLine::Ignored) = (&mut section, kind) {
+            lines.push(line);
+            continue;
         }
         if let Some(lines) = section.take() {
             finish_section(&mut edited, &lines, wanted);
         }
-        edited.text.push_str(line);
-        if line.starts_with("vzdump:") {
+        edited.push(line);
+        if kind == (JobLine::Header { is_backup: true }) {
             section = Some(Vec::new());
         }
     }
@@ -170,120 +223,129 @@ fn edit_jobs(text: &str, wanted: &Wanted<'_>) -> Edited {
     edited
 }
 
-/// Writes the properties of a section, with the script.
-fn finish_section(edited: &mut Edited, lines: &[&str], wanted: &Wanted<'_>) {
-    let set = lines.iter().find_map(|line| property_of(line));
-    let needed = wanted.is_needed(set, edited);
-    let script = wanted.script;
-    let indent = lines.first().map_or("\t", |line| {
-        line.get(..line.len() - line.trim_start().len())
-            .unwrap_or("\t")
-    });
-    let mut is_written = !needed;
-    for line in lines {
-        if !needed || property_of(line).is_none() {
-            edited.text.push_str(line);
-        } else if !is_written {
-            let _ = write!(edited.text, "{indent}script {script}{}", line_end(line));
-            is_written = true;
-        }
+/// Writes the lines of a section after its header, with the script after its last property.
+fn finish_section(edited: &mut Edited, lines: &[&[u8]], wanted: &Wanted<'_>) {
+    fn is_property(line: &[u8]) -> bool {
+        JobLine::of(line) == JobLine::Property
     }
-    if !is_written {
-        end_line(&mut edited.text);
-        let _ = writeln!(edited.text, "{indent}script {script}");
+    fn script_of(line: &[u8]) -> Option<&[u8]> {
+        property_of(line).filter(|_| is_property(line))
+    }
+    let set = lines.iter().find_map(|line| script_of(line));
+    let needed = wanted.is_needed(set, edited);
+    let mut properties = lines.iter().filter(|line| is_property(line));
+    let indent = properties.next().map_or(&b"\t"[..], |line| {
+        let length = line.len() - line.trim_ascii_start().len();
+        line.get(..length).unwrap_or(b"\t")
+    });
+    let script = [indent, b"script ", wanted.script.as_bytes()].concat();
+    let last = lines.iter().rposition(|line| is_property(line));
+    let mut is_written = !needed;
+    let mut add = |edited: &mut Edited, end: &[u8]| {
+        if !std::mem::replace(&mut is_written, true) {
+            edited.end_line();
+            edited.push(&script);
+            edited.push(end);
+        }
+    };
+    if last.is_none() {
+        add(edited, b"\n");
+    }
+    for (number, line) in lines.iter().enumerate() {
+        if needed && script_of(line).is_some() {
+            add(edited, line_end(line));
+        } else {
+            edited.push(line);
+        }
+        if Some(number) == last {
+            add(edited, b"\n");
+        }
     }
 }
 
-fn edit_cron(text: &str, wanted: &Wanted<'_>) -> Edited {
+fn edit_cron(text: &[u8], wanted: &Wanted<'_>) -> Edited {
     let mut edited = Edited::default();
-    for line in text.split_inclusive('\n') {
+    for line in lines(text) {
         let Some(after) = end_of_command(line) else {
-            edited.text.push_str(line);
+            edited.push(line);
             continue;
         };
         let set = cron_option_of(line);
         let script = set.as_ref().map(|(script, _)| *script);
         if !wanted.is_needed(script, &mut edited) {
-            edited.text.push_str(line);
+            edited.push(line);
             continue;
         }
         // Without the option that it replaces.
         let rest = set.map_or_else(|| line.to_owned(), |(_, rest)| rest);
         let (command, arguments) = rest.split_at(after);
-        let _ = write!(
-            edited.text,
-            "{command} --script {}{arguments}",
-            wanted.script
-        );
+        let option = [" --script ", wanted.script].concat();
+        edited.push(&[command, option.as_bytes(), arguments].concat());
     }
     edited
 }
 
+/// The words of a text and where they begin.
+fn words(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut position = 0;
+    std::iter::from_fn(move || {
+        let rest = text.get(position..)?;
+        let start = position + (rest.len() - rest.trim_ascii_start().len());
+        let (word, _) = split_word(text.get(start..)?);
+        position = start + word.len();
+        (!word.is_empty()).then_some((start, word))
+    })
+}
+
 /// Where the arguments of `vzdump` begin in a line of a schedule: five fields of time, the user, the command, which a `#` switches off.
-fn end_of_command(line: &str) -> Option<usize> {
-    if line.trim_start().starts_with('#') {
+fn end_of_command(line: &[u8]) -> Option<usize> {
+    if line.trim_ascii_start().starts_with(b"#") {
         return None;
     }
-    let mut rest = line;
-    let mut position = 0;
-    for field in 0.. {
-        let word = rest.trim_start();
-        position += rest.len() - word.len();
-        let length = word.find(char::is_whitespace).unwrap_or(word.len());
-        if length == 0 {
-            return None;
-        }
-        let (text, after) = word.split_at(length);
-        position += length;
-        let is_command = text.trim_start_matches('#').rsplit('/').next() == Some("vzdump");
-        // A line may begin with a name such as @daily instead of five fields.
-        if field >= 2 && is_command {
-            return Some(position);
-        }
-        rest = after;
-    }
-    None
+    // A line may begin with a name such as @daily instead of five fields.
+    let mut commands = words(line).skip(2).filter(|(_, word)| {
+        let marks = word.iter().take_while(|byte| **byte == b'#').count();
+        let path = word.get(marks..).unwrap_or_default();
+        path.rsplit(|byte| *byte == b'/').next() == Some(b"vzdump")
+    });
+    commands.next().map(|(start, word)| start + word.len())
 }
 
 struct ScriptOption<'a> {
     start: usize,
     length: usize,
-    value: &'a str,
+    value: &'a [u8],
 }
 
 /// The option `--script PATH`, also as `-script PATH` and `--script=PATH`.
-fn script_option(arguments: &str) -> Option<ScriptOption<'_>> {
-    let mut position = 0;
-    let mut rest = arguments;
-    loop {
-        let word = rest.trim_start();
-        position += rest.len() - word.len();
-        let length = word.find(char::is_whitespace).unwrap_or(word.len());
-        if length == 0 {
-            return None;
+fn script_option(arguments: &[u8]) -> Option<ScriptOption<'_>> {
+    let mut words = words(arguments);
+    while let Some((start, word)) = words.next() {
+        let dashes = word.iter().take_while(|byte| **byte == b'-').count();
+        let name = word.get(dashes..).unwrap_or_default();
+        if dashes == 0 {
+            continue;
         }
-        let (text, after) = word.split_at(length);
-        let name = text.trim_start_matches('-');
-        if name.len() < text.len() {
-            if let Some(value) = name.strip_prefix("script=") {
-                return Some(ScriptOption {
-                    start: position,
-                    length,
-                    value,
-                });
-            }
-            if name == "script" {
-                let value = after.trim_start();
-                let gap = after.len() - value.len();
-                let end = value.find(char::is_whitespace).unwrap_or(value.len());
-                return Some(ScriptOption {
-                    start: position,
-                    length: length + gap + end,
-                    value: value.get(..end).unwrap_or_default(),
-                });
-            }
+        if let Some(value) = name.strip_prefix(b"script=") {
+            let length = word.len();
+            return Some(ScriptOption {
+                start,
+                length,
+                value,
+            });
         }
-        position += length;
-        rest = after;
+        if name == b"script" {
+            let (end, value) = words
+                .next()
+                .map_or((start + word.len(), &b""[..]), |(at, value)| {
+                    (at + value.len(), value)
+                });
+            return Some(ScriptOption {
+                start,
+                length: end - start,
+                value,
+            });
+        }
     }
+    None
 }

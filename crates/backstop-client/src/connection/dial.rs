@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use backstop_format::{Digest, Fingerprint};
 use backstop_outgoing::dial::connect_tcp;
+use backstop_outgoing::tls::Judge;
 use backstop_types::record::CertificateStatus;
 use jiff::Timestamp;
 use rustls::ClientConfig;
@@ -55,8 +56,9 @@ impl TlsSettings {
     fn new(
         pin: Option<Fingerprint>,
         use_authorities: bool,
+        authorities: Option<Arc<Judge>>,
     ) -> std::result::Result<Self, rustls::Error> {
-        let judge = Arc::new(PinOrAuthorities::new(pin, use_authorities));
+        let judge = Arc::new(PinOrAuthorities::new(pin, use_authorities, authorities));
         let config = certificate_verifier::client_config(Arc::clone(&judge))?;
         Ok(Self {
             pin,
@@ -252,7 +254,11 @@ impl Dialer {
         {
             return Ok(Arc::clone(settings));
         }
-        let settings = Arc::new(TlsSettings::new(pin, use_authorities)?);
+        let settings = Arc::new(TlsSettings::new(
+            pin,
+            use_authorities,
+            self.options.judge.clone(),
+        )?);
         *last = Some(Arc::clone(&settings));
         Ok(settings)
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use backstop_format::Fingerprint;
+use backstop_outgoing::tls::Judge;
 use backstop_types::AuthId;
 
 use super::pins::PinKeeper;
@@ -58,6 +59,8 @@ pub struct ClientOptions {
     pub pins: Option<Arc<dyn PinKeeper>>,
     /// The name under which authorities have to vouch for the server, if that is not the host.
     pub server_name: Option<String>,
+    /// Who vouches for the server in place of the system's authorities.
+    pub judge: Option<Arc<Judge>>,
     /// What accepts another certificate, for messages: a command that lacks only the fingerprint.
     pub acceptance: Option<String>,
     /// Fingerprints that the user has confirmed before.
@@ -89,6 +92,7 @@ impl ClientOptions {
             fingerprint: None,
             pins: None,
             server_name: None,
+            judge: None,
             acceptance: None,
             fingerprint_store: None,
             confirm_certificate: None,

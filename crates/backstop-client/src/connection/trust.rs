@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use backstop_format::{Digest, Fingerprint};
+use backstop_outgoing::tls::Judge;
 use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use x509_parser::certificate::X509Certificate;
@@ -167,14 +168,17 @@ const REFUSED: &str = "certificate not trusted";
 #[derive(Debug)]
 pub(crate) struct PinOrAuthorities {
     use_authorities: bool,
+    /// Who judges in place of the system's authorities.
+    judge: Option<Arc<Judge>>,
     pin: Option<Fingerprint>,
     refusal: Mutex<Option<Refusal>>,
 }
 
 impl PinOrAuthorities {
-    pub fn new(pin: Option<Fingerprint>, use_authorities: bool) -> Self {
+    pub fn new(pin: Option<Fingerprint>, use_authorities: bool, judge: Option<Arc<Judge>>) -> Self {
         Self {
             use_authorities,
+            judge,
             pin,
             refusal: Mutex::new(None),
         }
@@ -203,12 +207,14 @@ impl CertificateJudge for PinOrAuthorities {
         if self.pin.is_some_and(|pin| pin == presented.fingerprint) {
             return Ok(());
         }
-        let authorities = self.use_authorities.then(system_authorities).flatten();
-        let authority_error = match authorities {
-            Some(authorities) => match shown.is_vouched_for(&authorities, None) {
-                Ok(()) => return Ok(()),
-                Err(error) => error.to_string(),
-            },
+        let verdict = match &self.judge {
+            _ if !self.use_authorities => None,
+            Some(judge) => Some(judge.judge(shown)),
+            None => system_authorities().map(|known| shown.is_vouched_for(&known, None)),
+        };
+        let authority_error = match verdict {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(error)) => error.to_string(),
             None => "no certificate authorities in use".to_owned(),
         };
         *self.refusal.lock() = Some(Refusal {

@@ -1,16 +1,21 @@
 //! `backstop cert …`: a server that others pull from tells them that its certificate has changed.
 //!
 //! Runs beside a stock server, too: it needs the certificate's file and a configuration of its own, and sends nothing but the
-//! fingerprint, to servers whose own certificate it knows.
+//! fingerprint, to servers whose own certificate it knows. Where the configuration names a monitor, that is told how it went: a failure
+//! in nothing but the exit code of a unit would be seen by nobody before the next pull fails.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use backstop_client::{ClientOptions, HttpClient};
 use backstop_format::{Digest, Fingerprint};
+use backstop_heartbeat::{Push, Signal};
+use backstop_outgoing::tls::{Judge, Trust};
+use backstop_push::receiver::Settings;
+use backstop_push::settings_file::{Section, SettingsError, SettingsFile};
+use backstop_push::{deliver, host_name};
 use backstop_server::config::remote;
 use backstop_types::AuthId;
 use backstop_types::config_schema::value;
@@ -24,7 +29,18 @@ use crate::{installation, output};
 
 /// Where the peers are listed, below the root.
 const CONFIG: &str = "etc/backstop/cert-announce.conf";
-const NAMES: [&str; 6] = ["server", "port", "fingerprint", "token", "secret", "remote"];
+const NAMES: [&str; 8] = [
+    "server",
+    "port",
+    "fingerprint",
+    "tls-server-name",
+    "ca-file",
+    "token",
+    "secret",
+    "remote",
+];
+/// Most characters of what a monitor is told.
+const LONGEST_MESSAGE: usize = 500;
 
 /// The commands below `backstop cert`.
 pub fn commands() -> Group {
@@ -72,7 +88,6 @@ fn announcer(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// A server that pulls from this one.
 struct Peer {
-    label: String,
     options: ClientOptions,
     /// What this server is called there.
     remote: String,
@@ -82,35 +97,75 @@ fn announce(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let roots = installation::roots();
     let path =
         |name, otherwise: PathBuf| arguments.given_path(name).map_or(otherwise, Path::to_owned);
-    let config = path("config", roots.prefix().join(CONFIG));
-    let certificate = path("certificate", roots.etc().join("proxy.pem"));
-    let fingerprint = fingerprint_of(&certificate)?;
-    let peers = peers(&config)?;
-    let mut has_failed = false;
-    for peer in peers {
-        let path = format!("backstop/remote/{}/certificate", peer.remote);
-        let told = block_on(async {
-            let client = HttpClient::connect(peer.options).await?;
-            let parameters = json!({ "fingerprint": fingerprint.to_string() });
-            anyhow::Ok(client.post(&path, parameters).await?)
-        });
-        match told {
-            Ok(answer) => output::out(&format!(
-                "{}: {}\n",
-                peer.label,
-                answer["state"].as_str().unwrap_or("told")
-            )),
-            Err(error) => {
-                output::err(&format!("{}: not told - {error:#}\n", peer.label));
-                has_failed = true;
-            }
-        }
+    let file = SettingsFile::read(&path("config", roots.prefix().join(CONFIG)))?;
+    let monitor = Settings::of(&file, &file.common)?;
+    if monitor.is_none() && !file.common.is_empty() {
+        return Err(SettingsError::NoUrl(file.path).into());
+    }
+    let untold = match fingerprint_of(&path("certificate", roots.etc().join("proxy.pem"))) {
+        Ok(fingerprint) => tell_all(&file, fingerprint),
+        Err(error) => vec![format!("{error:#}")],
+    };
+    for reason in &untold {
+        output::err(&format!("{reason}\n"));
+    }
+    let mut has_failed = !untold.is_empty();
+    if let Some(monitor) = monitor
+        && let Err(reason) = deliver(&monitor, &push(&untold, file.sections.len()))
+    {
+        output::err(&format!("{}: {reason}\n", monitor.server()));
+        has_failed = true;
     }
     Ok(if has_failed {
         command::failure()
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What the monitor is told.
+fn push(untold: &[String], servers: usize) -> Push {
+    let host = host_name();
+    let (signal, text) = match untold {
+        [] => (
+            Signal::Up,
+            format!("the certificate is known to {servers} servers"),
+        ),
+        reasons => (Signal::Down, reasons.join("; ")),
+    };
+    let message = format!("{host}: {text}").replace('\n', " ");
+    Push {
+        signal,
+        message: message.chars().take(LONGEST_MESSAGE).collect(),
+        duration: None,
+        run: None,
+    }
+}
+
+/// Tells every server that is named; why some were not told. One that cannot be told keeps nobody from telling the others.
+fn tell_all(file: &SettingsFile, fingerprint: Fingerprint) -> Vec<String> {
+    if file.sections.is_empty() {
+        return vec![format!("{:?} names no server", file.path)];
+    }
+    let mut untold = Vec::new();
+    for section in &file.sections {
+        let label = &section.name;
+        match peer(file, section).and_then(|peer| tell(peer, fingerprint)) {
+            Ok(state) => output::out(&format!("{label}: {state}\n")),
+            Err(error) => untold.push(format!("{label}: not told - {error:#}")),
+        }
+    }
+    untold
+}
+
+fn tell(peer: Peer, fingerprint: Fingerprint) -> anyhow::Result<String> {
+    let path = format!("backstop/remote/{}/certificate", peer.remote);
+    let answer = block_on(async {
+        let client = HttpClient::connect(peer.options).await?;
+        let parameters = json!({ "fingerprint": fingerprint.to_string() });
+        anyhow::Ok(client.post(&path, parameters).await?)
+    })?;
+    Ok(answer["state"].as_str().unwrap_or("told").to_owned())
 }
 
 fn fingerprint_of(path: &Path) -> anyhow::Result<Fingerprint> {
@@ -122,51 +177,18 @@ fn fingerprint_of(path: &Path) -> anyhow::Result<Fingerprint> {
     Ok(Fingerprint(Digest::of(&pem.contents).0))
 }
 
-/// Sections `[LABEL]` with lines `NAME: VALUE`; errors hold no value.
-fn peers(path: &Path) -> anyhow::Result<Vec<Peer>> {
-    let unreadable = || format!("unable to read {path:?}");
-    let mode = std::fs::metadata(path).with_context(unreadable)?.mode();
-    if mode & 0o007 != 0 {
-        bail!("{path:?} can be read by others and holds a secret; run 'chmod 600' on it");
-    }
-    let text = std::fs::read_to_string(path).with_context(unreadable)?;
-    let mut sections: Vec<(String, BTreeMap<String, String>)> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        if let Some(label) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            sections.push((label.trim().to_owned(), BTreeMap::new()));
-            continue;
-        }
-        let pair = line
-            .split_once(':')
-            .map(|(name, value)| (name.trim(), value.trim()));
-        match (pair, sections.last_mut()) {
-            (Some((name, value)), Some((_, section))) if NAMES.contains(&name) => {
-                section.insert(name.to_owned(), value.to_owned());
-            }
-            _ => bail!(
-                "{path:?}, line {}: expected [LABEL], and below it NAME: VALUE with one of {}",
-                number + 1,
-                NAMES.join(", ")
-            ),
+/// Errors hold no value.
+fn peer(file: &SettingsFile, section: &Section) -> anyhow::Result<Peer> {
+    for setting in &section.settings {
+        if !NAMES.contains(&setting.name.as_str()) {
+            return Err(file.unknown(setting, &NAMES).into());
         }
     }
-    if sections.is_empty() {
-        bail!("{path:?} names no server");
-    }
-    sections
-        .into_iter()
-        .map(|(label, section)| {
-            peer(&label, &section).with_context(|| format!("{path:?}, [{label}]"))
-        })
-        .collect()
-}
-
-fn peer(label: &str, section: &BTreeMap<String, String>) -> anyhow::Result<Peer> {
-    let get = |name: &str| section.get(name).map(String::as_str);
+    let get = |name: &str| {
+        let mut settings = section.settings.iter().rev();
+        let setting = settings.find(|setting| setting.name == name)?;
+        Some(setting.value.as_str())
+    };
     let needed = |name: &str| get(name).ok_or_else(|| anyhow!("{name} is missing"));
     let malformed = |name: &'static str| move || format!("{name} is malformed");
     let port = get("port").unwrap_or("8007").parse::<u16>();
@@ -174,10 +196,17 @@ fn peer(label: &str, section: &BTreeMap<String, String>) -> anyhow::Result<Peer>
     let token = needed("token")?
         .parse::<AuthId>()
         .with_context(malformed("token"))?;
-    let mut options = ClientOptions::new(needed("server")?.to_owned(), port, token);
+    let server = needed("server")?;
+    let mut options = ClientOptions::new(server.to_owned(), port, token);
     options.secret = Some(needed("secret")?.to_owned());
     let pin = get("fingerprint").map(str::parse::<Fingerprint>);
     options.fingerprint = pin.transpose().with_context(malformed("fingerprint"))?;
+    options.server_name = get("tls-server-name").map(str::to_owned);
+    if let Some(authorities) = get("ca-file") {
+        let name = options.server_name.as_deref().unwrap_or(server);
+        let judge = Judge::new(name, Trust::Path(Path::new(authorities)))?;
+        options.judge = Some(Arc::new(judge));
+    }
     let remote = needed("remote")?.to_owned();
     let is_name = remote
         .chars()
@@ -185,9 +214,5 @@ fn peer(label: &str, section: &BTreeMap<String, String>) -> anyhow::Result<Peer>
     if !is_name {
         bail!("remote is malformed");
     }
-    Ok(Peer {
-        label: label.to_owned(),
-        options,
-        remote,
-    })
+    Ok(Peer { options, remote })
 }

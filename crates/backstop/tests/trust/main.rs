@@ -470,19 +470,142 @@ fn the_api_announces_certificates_shows_them_and_withdraws_them() {
     assert_eq!(grace, "0s\n");
 }
 
-/// A configuration of the announcing side, and the words that use it.
-fn announcement(world: &World, remote: &str, token: &str, secret: &str) -> std::process::Output {
+/// What the announcing side does with a configuration.
+fn announced_with(world: &World, text: &str) -> std::process::Output {
     let path = world.path("cert-announce.conf");
-    let text = format!(
-        "[puller]\nserver: {}\nport: {}\nfingerprint: {}\ntoken: {token}\nsecret: {secret}\nremote: {remote}\n",
-        world.here.address.ip(),
-        world.here.address.port(),
-        world.here.fingerprint,
-    );
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let words = ["announce", "--config", path.to_str().unwrap()];
     world.there.run("cert", &words).unwrap()
+}
+
+/// What it does for one server, whose fingerprint it knows.
+fn announcement(world: &World, remote: &str, token: &str, secret: &str) -> std::process::Output {
+    let address = world.here.address;
+    let (ip, port, pin) = (address.ip(), address.port(), &world.here.fingerprint);
+    let text = format!(
+        "[puller]\nserver: {ip}\nport: {port}\nfingerprint: {pin}\ntoken: {token}\nsecret: {secret}\nremote: {remote}\n"
+    );
+    announced_with(world, &text)
+}
+
+/// A token of the server that pulls, as its manager makes one.
+fn token_of(world: &World, user: &str, name: &str) -> String {
+    let manager = |words: &[&str]| world.here.ok("manager", words).unwrap();
+    manager(&["user", "create", user, "--password", "password1"]);
+    let said = manager(&["user", "generate-token", user, name]);
+    let token: Value = serde_json::from_str(&said[said.find('{').unwrap()..]).unwrap();
+    token["value"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_puller_by_ip_is_told_under_its_name_and_a_monitor_is_told_how_it_went() {
+    const TOKEN: &str = "announce@pbs!there";
+    let world = World::new();
+    let secret = token_of(&world, "announce@pbs", "there");
+    world
+        .here
+        .ok("cert", &["announcer", "there", TOKEN])
+        .unwrap();
+    // The server that pulls has a certificate of an authority of its own, by name alone.
+    let authority = Authority::create(world.scratch.path()).unwrap();
+    let names = ["puller.example.org"];
+    let issued = authority.issue(world.scratch.path(), "puller", &names);
+    let (certificate, key) = issued.unwrap();
+    let former = shown(world.here.address);
+    let api = Api::connect(&world.here).unwrap();
+    let grace = api
+        .client
+        .put("backstop/certificate", json!({"grace": "0s"}));
+    api.runtime.block_on(grace).unwrap();
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let pair = json!({
+        "certificates": read(&certificate), "key": read(&key), "restart": true, "force": true,
+    });
+    api.post("nodes/localhost/certificates/custom", pair)
+        .unwrap();
+    wait_for_change(world.here.address, &former);
+
+    let monitor = PushReceiver::start(|_| (200, r#"{"ok":true}"#.to_owned())).unwrap();
+    let url = format!("url: {}\n", monitor.url("/api/push/T0kenT0ken"));
+    let section = |label: &str, trust: &str| {
+        let address = world.here.address;
+        format!(
+            "[{label}]\nserver: {}\nport: {}\n{trust}token: {TOKEN}\nsecret: {secret}\nremote: there\n",
+            address.ip(),
+            address.port()
+        )
+    };
+    let ca = format!("ca-file: {}\n", authority.certificate.display());
+    let named = ca.clone() + "tls-server-name: puller.example.org\n";
+    let other = ca.clone() + "tls-server-name: other.example.org\n";
+    let text = |output: &std::process::Output| {
+        let said = [&output.stdout[..], &output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(!said.contains(&secret) && !said.contains("T0ken"), "{said}");
+        said
+    };
+    let good = announced_with(&world, &(url.clone() + &section("puller", &named)));
+    assert_eq!(
+        (text(&good).as_str(), good.status.success()),
+        ("puller: pinned\n", true)
+    );
+    // Whatever is wrong with one of them, the others are told.
+    let mixed = [
+        url.clone(),
+        section("other", &other),
+        section("ip", &ca),
+        section("unnamed", "tls-server-name: puller.example.org\n"),
+        "[half]\nserver: 192.0.2.1\n".to_owned(),
+        "[odd]\nservers: 192.0.2.1\n".to_owned(),
+        section("puller", &named),
+    ];
+    let bad = announced_with(&world, &mixed.concat());
+    let said = text(&bad);
+    assert!(
+        !bad.status.success() && said.contains("puller: pinned\n"),
+        "{said}"
+    );
+    for label in ["other", "ip", "unnamed", "half", "odd"] {
+        assert!(said.contains(&format!("{label}: not told - ")), "{said}");
+    }
+    let pushes = monitor.received();
+    let told: Vec<_> = pushes
+        .iter()
+        .map(|push| push.parameter("status").unwrap())
+        .collect();
+    assert_eq!(told, ["up", "down"]);
+    let message = pushes[1].parameter("msg").unwrap();
+    assert!(
+        message.contains("other: not told - ") && !message.contains(&secret),
+        "{message}"
+    );
+
+    // A certificate that is not there is no silence, and a monitor that does not take it is said.
+    let config = world.path("cert-announce.conf");
+    let config = config.to_str().unwrap();
+    let words = [
+        "announce",
+        "--config",
+        config,
+        "--certificate",
+        "/does/not/exist",
+    ];
+    assert!(!world.there.run("cert", &words).unwrap().status.success());
+    assert_eq!(monitor.received()[2].parameter("status").unwrap(), "down");
+    monitor.answer_with(|_| (200, r#"{"ok":false}"#.to_owned()));
+    let untold = announced_with(&world, &(url + &section("puller", &named)));
+    let said = text(&untold);
+    assert!(
+        !untold.status.success() && said.contains("puller: pinned\n"),
+        "{said}"
+    );
+    // Settings of a monitor without its URL are a mistake.
+    let nobody = announced_with(
+        &world,
+        &("timeout: 5\n".to_owned() + &section("puller", &named)),
+    );
+    assert!(text(&nobody).contains("names no url"), "{nobody:?}");
 }
 
 #[test]
@@ -491,11 +614,7 @@ fn a_host_that_tells_of_its_new_certificate_is_believed_once_it_shows_it() {
     let world = World::new();
     world.synced();
     let first = world.there.fingerprint.clone();
-    let manager = |words: &[&str]| world.here.ok("manager", words).unwrap();
-    manager(&["user", "create", "announce@pbs", "--password", "password1"]);
-    let said = manager(&["user", "generate-token", "announce@pbs", "there"]);
-    let token: Value = serde_json::from_str(&said[said.find('{').unwrap()..]).unwrap();
-    let secret = token["value"].as_str().unwrap();
+    let secret = &token_of(&world, "announce@pbs", "there");
     let text = |output: &std::process::Output| {
         String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
     };

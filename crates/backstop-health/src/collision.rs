@@ -1,18 +1,12 @@
 //! Sync jobs that get into each other's way, or into that of backups made here.
 
-use std::collections::BTreeMap;
+use backstop_types::Namespace;
 
-use crate::facts::{Facts, GroupFacts, TargetFacts};
+use crate::facts::{Facts, GroupFacts, TargetFacts, reaches};
 use crate::{Code, Finding, State};
 
 pub fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
-    let mut by_datastore: BTreeMap<&str, Vec<&GroupFacts>> = BTreeMap::new();
-    for group in &facts.groups {
-        by_datastore
-            .entry(&group.datastore)
-            .or_default()
-            .push(group);
-    }
+    let by_datastore = facts.groups_by_datastore();
     for target in &facts.targets {
         // What cannot be looked at keeps what was said of it.
         if facts.listed.contains(&target.datastore) {
@@ -23,9 +17,8 @@ pub fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
-fn reaches(target: &TargetFacts, namespace: &backstop_types::Namespace) -> bool {
-    let below = namespace.depth().saturating_sub(target.namespace.depth());
-    target.namespace.contains(namespace) && target.depth.is_none_or(|depth| below <= depth)
+fn writes_to(target: &TargetFacts, namespace: &Namespace) -> bool {
+    reaches(&target.namespace, target.depth, namespace)
 }
 
 /// Groups at its target that somebody else owns: they are not synced, and one of the same name from the source is refused.
@@ -33,7 +26,7 @@ fn owners(target: &TargetFacts, groups: &[&GroupFacts]) -> Finding {
     let object = format!("job/sync/{}", target.job);
     let foreign: Vec<_> = groups
         .iter()
-        .filter(|group| reaches(target, &group.namespace))
+        .filter(|group| writes_to(target, &group.namespace))
         .filter(|group| !owns(&target.owner, group.owner.as_deref()))
         .collect();
     let code = Code::OwnerCollision;
@@ -80,7 +73,7 @@ fn others(target: &TargetFacts, all: &[TargetFacts]) -> Finding {
             && other.source != target.source
             && other.takes_all
             && target.takes_all
-            && (reaches(target, &other.namespace) || reaches(other, &target.namespace))
+            && (writes_to(target, &other.namespace) || writes_to(other, &target.namespace))
     };
     let jobs: Vec<&str> = all
         .iter()

@@ -1,8 +1,8 @@
 //! Datastores: away, closed, filling, damaged, full of garbage.
 
 use crate::backup::bytes;
-use crate::facts::{DatastoreFacts, Reachable};
-use crate::forecast::full_at;
+use crate::facts::{DatastoreFacts, GroupFacts, Reachable};
+use crate::forecast;
 use crate::number::{float, float_u};
 use crate::{Code, Finding, Moment, Scope, State, span_text};
 
@@ -19,7 +19,12 @@ const TREND_FROM: f64 = 50.0;
 /// Without a schedule, garbage is to be collected within this time, in seconds.
 const GC_OVERDUE: i64 = 30 * DAY;
 
-pub fn judge(datastore: &DatastoreFacts, moment: &Moment, findings: &mut Vec<Finding>) {
+pub fn judge(
+    datastore: &DatastoreFacts,
+    groups: &[&GroupFacts],
+    moment: &Moment,
+    findings: &mut Vec<Finding>,
+) {
     let object = format!("datastore/{}", datastore.name);
     let scope = Scope::datastore(&datastore.name);
     let ok = |code, evidence: String| Finding::ok(code, &object, &scope, evidence);
@@ -61,7 +66,7 @@ pub fn judge(datastore: &DatastoreFacts, moment: &Moment, findings: &mut Vec<Fin
         findings.push(filling(datastore, space, ok, moment));
     }
     if datastore.looked {
-        findings.push(corrupt(datastore, ok));
+        findings.push(corrupt(datastore, groups, ok));
         findings.push(garbage(datastore, ok, moment));
     }
 }
@@ -111,32 +116,55 @@ fn filling(
     finding.measured(percent, "%", FULL_WARNING, FULL_CRITICAL)
 }
 
-/// When it is full by its trend, which lies in the future; `None`: that cannot be told, or never.
+/// When it is full by its trend, which lies in the future; `None`: that cannot be told, or never. A line through all that is
+/// remembered does not follow a surge, which is looked at by itself.
 fn trend(datastore: &DatastoreFacts, moment: &Moment) -> Option<i64> {
-    let (first, last) = (datastore.history.first()?, datastore.history.last()?);
-    if last.0.saturating_sub(first.0) < TREND {
-        return None;
-    }
-    full_at(&datastore.history).filter(|full| *full > moment.now)
+    let points = &datastore.history;
+    let (first, last) = (points.first()?, points.last()?);
+    let long = (last.0.saturating_sub(first.0) >= TREND).then(|| forecast::full_at(points));
+    let surge = forecast::surge_full_at(points);
+    let ahead = [long.flatten(), surge].into_iter().flatten();
+    ahead.filter(|full| *full > moment.now).min()
 }
 
-fn corrupt(datastore: &DatastoreFacts, ok: impl Fn(Code, String) -> Finding) -> Finding {
+fn corrupt(
+    datastore: &DatastoreFacts,
+    groups: &[&GroupFacts],
+    ok: impl Fn(Code, String) -> Finding,
+) -> Finding {
     let code = Code::DatastoreCorrupt;
-    let count = datastore.collected.map_or(0, |(_, corrupt)| corrupt);
-    let finding = match count {
-        0 => ok(
-            code,
-            "the last garbage collection saw no corrupt chunk".to_owned(),
-        ),
-        count => {
+    // What verification has found since corrupt chunks were counted.
+    let is_news = |group: &&&GroupFacts| match datastore.collected {
+        Some((end, _)) => group.verified.is_some_and(|verified| verified > end),
+        None => true,
+    };
+    let damaged = groups.iter().filter(is_news);
+    let damaged: usize = damaged.map(|group| group.damaged.len()).sum();
+    let counted = match datastore.collected {
+        Some((_, 0)) => "the last garbage collection saw no corrupt chunk".to_owned(),
+        Some((_, count)) => {
             let noun = if count == 1 { "chunk" } else { "chunks" };
-            ok(code, format!("the last garbage collection saw {count} corrupt {noun}")).bad(
-                State::Critical,
-                None,
-                "verify the datastore to see which backups are damaged; check its disks; then back up anew or sync with \
-                 'resync-corrupt'",
-            )
+            format!("the last garbage collection saw {count} corrupt {noun}")
         }
+        None => "corrupt chunks were never counted, as garbage was never collected".to_owned(),
+    };
+    let count = datastore.collected.map_or(0, |(_, corrupt)| corrupt);
+    let text = match damaged {
+        0 => counted,
+        damaged => {
+            let backups = if damaged == 1 { "backup" } else { "backups" };
+            format!("{counted}; verification has found damage in {damaged} {backups} since")
+        }
+    };
+    let count = count.saturating_add(damaged as u64);
+    let finding = match count {
+        0 => ok(code, text),
+        _ => ok(code, text).bad(
+            State::Critical,
+            None,
+            "verify the datastore to see which backups are damaged; check its disks; then back up anew or sync with \
+             'resync-corrupt'",
+        ),
     };
     finding.measured(float_u(count), "", None, 0.0)
 }
@@ -153,7 +181,9 @@ fn garbage(
         None => "garbage was never collected".to_owned(),
     };
     // With a schedule, its job is late.
-    let Some(reference) = last.or(datastore.oldest).filter(|_| !datastore.collects) else {
+    // What was synced to here may be older than the datastore.
+    let begun = datastore.oldest.max(datastore.first_seen);
+    let Some(reference) = last.or(begun).filter(|_| !datastore.collects) else {
         return ok(code, text);
     };
     let age = moment.age(reference);

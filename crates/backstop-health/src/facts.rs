@@ -1,6 +1,6 @@
 //! What is known of a server at a moment, as plain values. Whoever gathers them judges nothing. Times are seconds since 1970.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backstop_types::Namespace;
 
@@ -17,6 +17,8 @@ pub struct Facts {
     pub jobs: Vec<JobFacts>,
     /// Datastores.
     pub datastores: Vec<DatastoreFacts>,
+    /// Whether those are all that are configured.
+    pub knows_datastores: bool,
     /// Groups of the datastores that could be looked at.
     pub groups: Vec<GroupFacts>,
     /// Datastores whose groups are all among `groups`.
@@ -100,6 +102,23 @@ pub struct GoneFacts {
     pub more: u64,
     /// Whether it is there again.
     pub is_back: bool,
+}
+
+impl Facts {
+    /// The groups by datastore.
+    pub(crate) fn groups_by_datastore(&self) -> BTreeMap<&str, Vec<&GroupFacts>> {
+        let mut groups: BTreeMap<&str, Vec<&GroupFacts>> = BTreeMap::new();
+        for group in &self.groups {
+            groups.entry(&group.datastore).or_default().push(group);
+        }
+        groups
+    }
+}
+
+/// Whether something that begins in one namespace, and goes so many levels below it (`None`: all), reaches another.
+pub(crate) fn reaches(begin: &Namespace, depth: Option<usize>, namespace: &Namespace) -> bool {
+    let below = namespace.depth().saturating_sub(begin.depth());
+    begin.contains(namespace) && depth.is_none_or(|depth| below <= depth)
 }
 
 /// A configuration file.
@@ -204,8 +223,10 @@ pub struct DatastoreFacts {
     pub collected: Option<(i64, u64)>,
     /// Whether garbage collection has a schedule.
     pub collects: bool,
-    /// The age of the datastore, as far as it is known: its oldest snapshot, or when it was first seen if that was later.
+    /// Its oldest snapshot.
     pub oldest: Option<i64>,
+    /// When it was first seen.
+    pub first_seen: Option<i64>,
 }
 
 /// The listing of the groups of a datastore.

@@ -38,6 +38,43 @@ pub fn full_at(points: &[(i64, f64)]) -> Option<i64> {
         .then(|| start.saturating_add(whole(after.floor())))
 }
 
+/// The days of a surge.
+const SURGE: i64 = 3;
+const DAY: i64 = 86_400;
+/// A point that is further away from a time than this says nothing of it, in seconds.
+const NEAR: i64 = 2 * 3600;
+/// So much more than ever before is a surge; as a share.
+const BEYOND: f64 = 0.01;
+
+/// The time at which it is full if it goes on as in the last three days, which have led beyond all that was seen before. The middle
+/// one of their growths counts, so that one large backup is no surge, and what comes and goes each week is none. `None`: there
+/// is no surge.
+pub fn surge_full_at(points: &[(i64, f64)]) -> Option<i64> {
+    let (now, share) = *points.last()?;
+    let begin = now.saturating_sub(SURGE * DAY);
+    let at = |time: i64| {
+        let distance = |point: &&(i64, f64)| point.0.saturating_sub(time).saturating_abs();
+        let near = points.iter().min_by_key(distance)?;
+        (distance(&near) <= NEAR).then_some(near.1)
+    };
+    let mut growths = Vec::new();
+    for day in 0..SURGE {
+        let end = now.saturating_sub(day * DAY);
+        growths.push(at(end)? - at(end.saturating_sub(DAY))?);
+    }
+    growths.sort_by(f64::total_cmp);
+    let growth = *growths.get(growths.len() / 2)?;
+    let earlier = points.iter().filter(|(time, _)| *time <= begin);
+    let most = earlier.map(|(_, share)| *share).fold(0.0, f64::max);
+    if !(growth > 0.0 && share > most + BEYOND) {
+        return None;
+    }
+    let seconds = (1.0 - share) / growth * float(DAY);
+    seconds
+        .is_finite()
+        .then(|| now.saturating_add(whole(seconds)))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -56,6 +93,34 @@ mod tests {
         // shrinking: the line was at 1 in the past
         let full = full_at(&line(0.5, -0.01, 30)).unwrap();
         assert!((full - (1_700_000_000 - 50 * 86_400)).abs() < 60, "{full}");
+    }
+
+    #[test]
+    fn a_surge_counts_when_it_goes_on_for_days_and_is_new() {
+        let hourly = |share: &dyn Fn(i64) -> f64| -> Vec<(i64, f64)> {
+            let point = |hour: i64| (1_700_000_000 + hour * 3600, share(hour));
+            (0..30 * 24).map(point).collect()
+        };
+        let end = 30 * 24 - 1;
+        let after = |points: &[(i64, f64)]| {
+            let full = surge_full_at(points)?;
+            Some((full - points.last().unwrap().0) / 3600)
+        };
+        // Ten percent a day for two days: full in two more.
+        let surge = hourly(&|hour| 0.6 + 0.1 * float((hour - end + 48).max(0)) / 24.0);
+        assert_eq!(after(&surge), Some(48));
+        // One large backup.
+        let step = hourly(&|hour| if hour > end - 40 { 0.9 } else { 0.6 });
+        assert_eq!(after(&step), None);
+        // Each week the same, pruned at its end.
+        let weekly = hourly(&|hour| 0.6 + 0.04 * float((hour - end).rem_euclid(168)) / 24.0);
+        assert_eq!(after(&weekly), None);
+        // Shrinking, too short, with holes, and nonsense.
+        assert_eq!(after(&hourly(&|hour| 0.6 - 0.0001 * float(hour))), None);
+        assert_eq!(surge_full_at(&surge[surge.len() - 40..]), None);
+        assert_eq!(surge_full_at(&[(0, 0.1), (30 * 86_400, 0.5)]), None);
+        assert_eq!(after(&hourly(&|_| f64::NAN)), None);
+        assert_eq!(surge_full_at(&[]), None);
     }
 
     #[test]

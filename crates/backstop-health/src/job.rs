@@ -9,9 +9,13 @@ use crate::{Code, Finding, Learnt, Moment, State, span_text};
 /// The scheduler looks each minute, so that a job that has not begun after this time does not begin. Seconds.
 const LATE: i64 = 10 * 60;
 /// A job that is late for longer, and has missed its next turn as well, is critical. Seconds.
-const VERY_LATE: i64 = 3600;
+pub const VERY_LATE: i64 = 3600;
 /// Runs that must be known before anything is said of how long they take.
 const ENOUGH: usize = 3;
+/// A run that takes so long is noticed even when nothing is known of how long it takes; also one that takes half a working day and
+/// has missed two turns meanwhile. Seconds.
+const UNUSUAL: i64 = 24 * 3600;
+const UNUSUAL_MISSED: i64 = 6 * 3600;
 
 pub fn judge(
     job: &JobFacts,
@@ -29,9 +33,22 @@ pub fn judge(
             true => (Code::JobNeverRan, Code::JobLate, "it has not run yet"),
             false => (Code::JobLate, Code::JobNeverRan, "it has run"),
         };
-        findings.push(late(job, code, &object, started, moment));
+        let waited = |due: i64| {
+            let here = moment.now.saturating_sub(due.max(started));
+            (learnt.lateness(&object, due).unwrap_or(here), here)
+        };
+        findings.push(late(job, code, &object, waited, moment));
         findings.push(Finding::ok(other, &object, &job.scope, text));
     }
+}
+
+/// When it was due, if that has passed and it was not started.
+pub fn due(job: &JobFacts, moment: &Moment) -> Option<i64> {
+    let waits = !job.disabled && job.running.is_none() && job.unreadable.is_none();
+    let schedule = job.schedule.as_ref().filter(|_| waits)?;
+    let event: CalendarEvent = schedule.parse().ok()?;
+    let due = event.next_after(job.reference, &moment.zone)?;
+    (due <= moment.now).then_some(due)
 }
 
 /// The command that starts it.
@@ -101,8 +118,15 @@ fn failed(job: &JobFacts, object: &str, moment: &Moment) -> Finding {
     finding.measured(float_u(failures), "", None, 0.0)
 }
 
-/// When it should have begun at the latest, if that has passed.
-fn late(job: &JobFacts, code: Code, object: &str, started: i64, moment: &Moment) -> Finding {
+/// Whether it should have begun. `waited` tells for how long it waits since it was due while a server could have started it, and for
+/// how long it waits in this one.
+fn late(
+    job: &JobFacts,
+    code: Code,
+    object: &str,
+    waited: impl Fn(i64) -> (i64, i64),
+    moment: &Moment,
+) -> Finding {
     let ok = |evidence: String| Finding::ok(code, object, &job.scope, evidence);
     let schedule = job.schedule.as_deref().unwrap_or_default();
     if job.disabled {
@@ -136,8 +160,8 @@ fn late(job: &JobFacts, code: Code, object: &str, started: i64, moment: &Moment)
         };
         return ok(format!("{text} {}", moment.text(due)));
     }
-    // Before the server ran, it could not be started.
-    let overdue = moment.now.saturating_sub(due.max(started));
+    // Before a server ran, it could not be started.
+    let (overdue, here) = waited(due);
     if overdue <= LATE {
         return ok(format!(
             "it was due {} and is about to start",
@@ -165,7 +189,7 @@ fn late(job: &JobFacts, code: Code, object: &str, started: i64, moment: &Moment)
             run_command(job)
         ),
     )
-    .measured(float(overdue), "s", float(LATE), float(VERY_LATE))
+    .measured(float(overdue.max(here)), "s", float(LATE), float(VERY_LATE))
 }
 
 fn slow(job: &JobFacts, object: &str, learnt: &Learnt, moment: &Moment) -> Finding {
@@ -178,10 +202,16 @@ fn slow(job: &JobFacts, object: &str, learnt: &Learnt, moment: &Moment) -> Findi
     let usual = match learnt.usual_duration(object) {
         Some(usual) if runs >= ENOUGH => usual,
         _ => {
-            return ok(format!(
+            let text = format!(
                 "it runs for {}; only {runs} of the {ENOUGH} runs are known that tell how long it takes",
                 span_text(duration)
-            ));
+            );
+            let limit = unusual(job, since, moment);
+            let finding = match duration > limit {
+                true => ok(text).bad(State::Warning, Some(since.saturating_add(limit)), HANGS),
+                false => ok(text),
+            };
+            return finding.measured(float(duration), "s", float(limit), None);
         }
     };
     let limit = usual.saturating_mul(3).saturating_add(30 * 60);
@@ -197,12 +227,21 @@ fn slow(job: &JobFacts, object: &str, learnt: &Learnt, moment: &Moment) -> Findi
         _ => None,
     };
     let finding = match finding {
-        Some(state) => ok(text).bad(
-            state,
-            Some(since.saturating_add(limit)),
-            "look at what it does: proxmox-backup-manager task list; stop it if it hangs",
-        ),
+        Some(state) => ok(text).bad(state, Some(since.saturating_add(limit)), HANGS),
         None => ok(text),
     };
     finding.measured(float(duration), "s", float(limit), float(worse))
+}
+
+const HANGS: &str = "look at what it does: proxmox-backup-manager task list; stop it if it hangs";
+
+/// How long a run may take of which nothing is known, in seconds.
+fn unusual(job: &JobFacts, since: i64, moment: &Moment) -> i64 {
+    let event = job.schedule.as_ref();
+    let event: Option<CalendarEvent> = event.and_then(|schedule| schedule.parse().ok());
+    let next = |after: i64| event.as_ref()?.next_after(after, &moment.zone);
+    match next(since).and_then(next) {
+        Some(second) => second.saturating_sub(since).clamp(UNUSUAL_MISSED, UNUSUAL),
+        None => UNUSUAL,
+    }
 }

@@ -1,13 +1,22 @@
 //! What was learnt of the usual: how long jobs run, when groups were backed up. Losing it costs nothing but the time to learn it
 //! again.
 
+mod lateness;
+mod rhythm;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Moment;
+use crate::cadence::{Cadence, History};
+use crate::facts::JobFacts;
 use crate::number::median;
 
-/// Runs of a job, and backups of a group, that are remembered.
+use lateness::Lateness;
+use rhythm::Rhythm;
+
+/// Runs of a job that are remembered.
 const KEPT: usize = 24;
 
 /// A run that went well.
@@ -27,9 +36,15 @@ pub struct Learnt {
     /// Times of backups by group, newest first; also of those that were removed since.
     #[serde(default)]
     backups: BTreeMap<String, Vec<i64>>,
+    /// What was watched of groups.
+    #[serde(default)]
+    rhythms: BTreeMap<String, Rhythm>,
     /// When datastores were first seen.
     #[serde(default)]
     first_seen: BTreeMap<String, i64>,
+    /// Jobs that wait for being started.
+    #[serde(default)]
+    late: BTreeMap<String, Lateness>,
 }
 
 impl Learnt {
@@ -62,16 +77,23 @@ impl Learnt {
 
     /// Backups of a group that are there at `now`. Times in the future are wrong and not learnt. Tells whether there is news.
     pub fn note_backups(&mut self, group: &str, times: &[i64], now: i64) -> bool {
-        let newest = times.iter().copied().filter(|time| *time <= now).take(KEPT);
+        let past: Vec<i64> = times.iter().copied().filter(|time| *time <= now).collect();
         let known = self.backups.get(group).map_or(&[][..], Vec::as_slice);
-        let mut merged: Vec<i64> = newest.chain(known.iter().copied()).collect();
-        merged.sort_unstable_by(|a, b| b.cmp(a));
-        merged.dedup();
-        merged.truncate(KEPT);
-        if merged == known || merged.is_empty() {
+        if past.is_empty() && known.is_empty() {
             return false;
         }
-        self.backups.insert(group.to_owned(), merged);
+        let rhythm = self.rhythms.entry(group.to_owned()).or_insert_with(|| {
+            let seen = if past.len() > known.len() {
+                &past
+            } else {
+                known
+            };
+            Rhythm::new(seen, now)
+        });
+        let Some(news) = rhythm.take(known, &past, now) else {
+            return false;
+        };
+        self.backups.insert(group.to_owned(), news);
         true
     }
 
@@ -90,6 +112,45 @@ impl Learnt {
         self.first_seen.keys().map(String::as_str)
     }
 
+    /// How often a group is backed up; or how many intervals are known, when those are too few.
+    pub(crate) fn cadence(&self, group: &str, now: i64) -> Result<Cadence, usize> {
+        let times = self.backups(group);
+        match self.rhythms.get(group) {
+            Some(rhythm) => rhythm.history(times, now, Cadence::learn),
+            None => Cadence::learn(History {
+                times,
+                pauses: &[],
+                watched: 0,
+            }),
+        }
+    }
+
+    /// Notes whether a job that is due waits for being started, in a server that runs since `started`. Tells whether there is news.
+    pub fn note_lateness(&mut self, job: &JobFacts, started: i64, moment: &Moment) -> bool {
+        let object = job.object();
+        let known = self.late.get(&object);
+        let Some(due) = crate::job::due(job, moment) else {
+            return self.late.remove(&object).is_some();
+        };
+        let now = Lateness::since(
+            known.filter(|known| known.due == due),
+            due,
+            started,
+            moment.now,
+        );
+        if known == Some(&now) {
+            return false;
+        }
+        self.late.insert(object, now);
+        true
+    }
+
+    /// For how many seconds a job that was due then waits for being started while a server could have started it.
+    pub(crate) fn lateness(&self, job: &str, due: i64) -> Option<i64> {
+        let known = self.late.get(job).filter(|known| known.due == due)?;
+        Some(known.waited)
+    }
+
     /// When a datastore was first seen; that is `now` if it was not.
     pub fn first_seen(&mut self, datastore: &str, now: i64) -> i64 {
         *self.first_seen.entry(datastore.to_owned()).or_insert(now)
@@ -97,11 +158,22 @@ impl Learnt {
 
     /// Forgets what is not there any more. `is_there` is asked for each job, group and `datastore/NAME`.
     pub fn retain(&mut self, is_there: impl Fn(&str) -> bool) -> bool {
-        let before = (self.runs.len(), self.backups.len(), self.first_seen.len());
+        let count = |learnt: &Self| {
+            [
+                learnt.runs.len(),
+                learnt.backups.len(),
+                learnt.rhythms.len(),
+                learnt.first_seen.len(),
+                learnt.late.len(),
+            ]
+        };
+        let before = count(self);
         self.runs.retain(|job, _| is_there(job));
         self.backups.retain(|group, _| is_there(group));
+        self.rhythms.retain(|group, _| is_there(group));
+        self.late.retain(|job, _| is_there(job));
         self.first_seen
             .retain(|name, _| is_there(&format!("datastore/{name}")));
-        before != (self.runs.len(), self.backups.len(), self.first_seen.len())
+        before != count(self)
     }
 }

@@ -33,6 +33,7 @@ mod memory;
 mod message;
 mod moment;
 mod number;
+mod overall;
 pub mod plugin;
 mod remote;
 mod settings;
@@ -48,6 +49,7 @@ pub use learnt::Learnt;
 pub use ledger::{Change, Held, Ledger, LedgerError, Observation, Reason};
 pub use message::{Message, messages};
 pub use moment::Moment;
+pub use overall::{Counts, Overall};
 pub use settings::{Every, Expectation, Place, Settings, SettingsError};
 pub use span::{parse_span, span_text};
 pub use window::{Span, Window};
@@ -59,8 +61,11 @@ pub fn judge(facts: &Facts, settings: &Settings, learnt: &Learnt, moment: &Momen
     for job in &facts.jobs {
         job::judge(job, facts.started, learnt, moment, &mut findings);
     }
+    let groups = facts.groups_by_datastore();
     for datastore in &facts.datastores {
-        datastore::judge(datastore, moment, &mut findings);
+        let own = groups.get(datastore.name.as_str());
+        let own = own.map_or(&[][..], Vec::as_slice);
+        datastore::judge(datastore, own, moment, &mut findings);
         listing::judge(datastore, facts.started, moment, &mut findings);
     }
     backup::judge(facts, settings, learnt, moment, &mut findings);

@@ -2,6 +2,7 @@
 //! Sequences under a simulated clock, from facts to what somebody is told.
 
 mod absences;
+mod cadences;
 mod gathering;
 mod properties;
 mod quiet;
@@ -58,11 +59,16 @@ impl World {
             let times: Vec<i64> = group.newest.iter().map(|snapshot| snapshot.time).collect();
             self.learnt.note_backups(&group.object(), &times, self.now);
         }
+        for job in &self.facts.jobs {
+            self.learnt.note_lateness(job, self.facts.started, &moment);
+        }
         let findings = judge(&self.facts, &self.settings, &self.learnt, &moment);
         let windows = &self.settings.windows;
         // The memory survives a restart at any time.
         let text = serde_json::to_string(&self.ledger).unwrap();
         let mut ledger: Ledger = serde_json::from_str(&text).unwrap();
+        let text = serde_json::to_string(&self.learnt).unwrap();
+        self.learnt = serde_json::from_str(&text).unwrap();
         let restarted = ledger.observe(findings.clone(), &self.held, windows, &moment);
         self.last = self.ledger.observe(findings, &self.held, windows, &moment);
         assert_eq!(restarted.changes, self.last.changes);
@@ -77,6 +83,13 @@ impl World {
             format!("{} {}>{}{why}{loud}", change.code, change.from, change.to)
         });
         told.collect()
+    }
+
+    /// Lets the first group be watched for long, so that its cadence counts.
+    pub fn watched(&mut self) {
+        let object = self.facts.groups[0].object();
+        let (first, since) = (START - 60 * DAY, START - 50 * DAY);
+        self.learnt.note_backups(&object, &[first], since);
     }
 
     pub fn check(&self, code: Code) -> &Check {

@@ -54,7 +54,7 @@ fn a_datastore_that_was_not_looked_at_since_the_start_is_shown_as_unknown_and_is
             ),
         ]
     );
-    assert_eq!(plugin::Counts::of(&unseen).held, 2);
+    assert_eq!(Counts::of(&unseen).held, 2);
     assert_eq!(world.look_after(600), ["datastore-listing ok>unknown!"]);
     let moment = world.moment();
     let unseen = super::unseen(&world.facts, &world.learnt, &world.last.checks, &moment);

@@ -52,7 +52,7 @@ prop_compose! {
     fn any_datastore()(space in option::of(any::<(u64, u64)>()), history in vec((time(), any::<f64>()), 0..20),
         collected in option::of((time(), any::<u64>())), oldest in option::of(time()), silent in option::of(any::<i64>()))
         -> DatastoreFacts {
-        DatastoreFacts { name: "store1".to_owned(), space, history, collected, oldest, collects: false, looked: true, listing: None,
+        DatastoreFacts { name: "store1".to_owned(), space, history, collected, oldest, first_seen: None, collects: false, looked: true, listing: None,
             reachable: silent.map_or(Reachable::Yes, Reachable::Silent) }
     }
 }
@@ -114,6 +114,10 @@ proptest! {
             for group in &facts.groups {
                 let times: Vec<i64> = group.newest.iter().map(|snapshot| snapshot.time).collect();
                 learnt.note_backups(&group.object(), &times, now);
+                learnt.note_backups(&group.object(), &times, now.saturating_add(DAY));
+            }
+            for job in &facts.jobs {
+                learnt.note_lateness(job, facts.started, &moment);
             }
             for job in &facts.jobs {
                 if let Some(run) = &job.last {
@@ -122,7 +126,7 @@ proptest! {
             }
             let findings = judge(facts, &settings, &learnt, &moment);
             let seen = ledger.observe(findings, &[], &settings.windows, &moment);
-            plugin::render(&seen.checks, 0);
+            plugin::render(&seen.checks, &Overall::of(&seen.checks, now));
             serde_json::to_string(&ledger).unwrap();
         }
     }

@@ -131,7 +131,7 @@ fn what_cannot_be_looked_at_stays_as_it_was() {
         (check.finding.state, check.is_loud()),
         (State::Unknown, false)
     );
-    assert_eq!(plugin::Counts::of(&world.last.checks).held, 4);
+    assert_eq!(Counts::of(&world.last.checks).held, 4);
     world.facts.datastores[0].reachable = Reachable::Yes;
     world.facts.groups = groups;
     world.held.clear();

@@ -91,6 +91,7 @@ pub(super) fn gather(
     let Ok(configs) = server.datastores().configs() else {
         return Vec::new();
     };
+    facts.knows_datastores = true;
     server
         .health()
         .listings
@@ -106,13 +107,11 @@ pub(super) fn gather(
         let (datastore, listed) = one(server, (now, is_asked), config, listing, deadline);
         let first_seen = learnt.first_seen(config.name.as_str(), now);
         let (mut datastore, name) = (datastore, config.name.to_string());
-        datastore.oldest = Some(first_seen);
+        datastore.first_seen = Some(first_seen);
         datastore.looked = listed.is_ok();
         match listed {
             Ok(listed) => {
-                let oldest = listed.groups.iter().filter_map(|group| group.oldest).min();
-                // What came from elsewhere is older than the datastore.
-                datastore.oldest = oldest.max(datastore.oldest);
+                datastore.oldest = listed.groups.iter().filter_map(|group| group.oldest).min();
                 datastore.collected = listed.collected;
                 facts
                     .clock

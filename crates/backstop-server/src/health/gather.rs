@@ -59,7 +59,7 @@ pub(super) fn gather(server: &Arc<Server>, is_asked: bool) {
             reason: "a file that says who is to be told cannot be read".to_owned(),
         });
     }
-    learn(&mut learnt, &facts, &held, &absences, now);
+    learn(&mut learnt, &facts, &held, &absences, &moment);
 
     // Nobody writes down what is being told until it is.
     let writing = health.writing.lock();
@@ -164,9 +164,10 @@ fn absent(
     held
 }
 
-/// Takes in how long jobs ran and when groups were backed up.
-fn learn(learnt: &mut Learnt, facts: &Facts, held: &[Held], absences: &Absences, now: i64) {
+/// Takes in how long jobs ran and wait, and when groups were backed up.
+fn learn(learnt: &mut Learnt, facts: &Facts, held: &[Held], absences: &Absences, moment: &Moment) {
     for job in &facts.jobs {
+        learnt.note_lateness(job, facts.started, moment);
         let Some(run) = &job.last else { continue };
         if matches!(run.outcome, Outcome::Ok | Outcome::Warnings(_)) {
             learnt.note_run(&job.object(), run.start, run.end);
@@ -174,7 +175,7 @@ fn learn(learnt: &mut Learnt, facts: &Facts, held: &[Held], absences: &Absences,
     }
     for group in &facts.groups {
         let times: Vec<i64> = group.newest.iter().map(|snapshot| snapshot.time).collect();
-        learnt.note_backups(&group.object(), &times, now);
+        learnt.note_backups(&group.object(), &times, moment.now);
     }
     let jobs = facts.jobs.iter().map(|job| job.object());
     let groups = facts.groups.iter().map(|group| group.object());

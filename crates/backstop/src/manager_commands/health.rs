@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use backstop_health::plugin::{exit_code, render};
-use backstop_health::{Check, State, parse_span};
+use backstop_health::{Check, Overall, State, parse_span};
 use backstop_types::config_schema::value;
 use serde_json::{Map, Value, json};
 
@@ -100,7 +100,7 @@ pub fn commands() -> Group {
             .option(COMMENT)
             .option(Parameter::text(
                 "until",
-                "When it calls for somebody again: a time span such as 8h, or a point in time.",
+                "When it calls for somebody again: a time span such as 8h, a date such as 2026-12-01, or a point in time.",
             )),
         )
         .command(
@@ -281,13 +281,17 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let checks: Vec<Check> = serde_json::from_value(answer["checks"].clone())
         .context("the server's answer makes no sense")?;
     let age = answer["age"].as_i64().unwrap_or_default();
-    let (state, lines) = render(&checks, age);
+    let overall: Overall =
+        serde_json::from_value(answer.clone()).context("the server's answer makes no sense")?;
     match Format::of(arguments)?.json(&answer) {
-        _ if plugin => output::out(&lines),
+        _ if plugin => output::out(&render(&checks, &overall)),
         Some(text) => output::out(&text),
-        None => output::out(&report::text(&checks, age, arguments.flag("all"))),
+        None => {
+            let all = arguments.flag("all");
+            output::out(&report::text(&checks, &overall, age, all));
+        }
     }
-    Ok(ExitCode::from(exit_code(state)))
+    Ok(ExitCode::from(exit_code(overall.state)))
 }
 
 fn history(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -303,7 +307,7 @@ fn history(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn until(text: &str) -> anyhow::Result<i64> {
     match parse_span(text) {
         Ok(span) => Ok(output::time::now().saturating_add(span)),
-        Err(_) => moment::parse(text),
+        Err(_) => moment::parse_local(text),
     }
 }
 
@@ -360,7 +364,7 @@ fn window_add(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ],
     );
     if let Some(text) = arguments.text("start") {
-        parameters["start"] = json!(moment::parse(text)?);
+        parameters["start"] = json!(moment::parse_local(text)?);
     }
     post("backstop/health/windows", parameters)
 }

@@ -340,6 +340,82 @@ fn somebody_who_may_audit_one_datastore_sees_its_checks_alone_and_may_change_not
         json!({"id": "w1", "duration": "1h"}),
     ));
     refused(auditor.get("backstop/health/windows"));
+
+    // Who may see nothing is not told that all is well, and makes nobody look.
+    let nobody = json!({"userid": "nobody@pbs", "password": "seeing nothing"});
+    world.api.post("access/users", nobody).unwrap();
+    let nobody = Api::log_in(&world.server, "nobody@pbs", "seeing nothing").unwrap();
+    let answer = nobody.get("backstop/health?refresh=1").unwrap();
+    assert_eq!(
+        (&answer["state"], &answer["checks"]),
+        (&json!("unknown"), &json!([]))
+    );
+    let note = answer["note"].as_str().unwrap();
+    assert!(note.starts_with("no check matches"), "{note}");
+    // Whether a datastore exists is nothing for those who may not change it.
+    refused(nobody.post(
+        "backstop/health/expectations",
+        json!({"store": "nosuch", "every": "1d"}),
+    ));
+}
+
+#[test]
+fn a_wrong_name_is_not_well_and_nothing_can_be_expected_of_it() {
+    let world = World::new();
+    world.wait_for("datastore-unavailable", "ok");
+    for filter in [
+        ["--datastore", "nosuch"],
+        ["--object", "job/sync/typo"],
+        ["--code", "job-failed"],
+    ] {
+        let (code, text) = world.health(&[&filter[..], &["--plugin", "true"]].concat());
+        assert_eq!(code, 3, "{filter:?}: {text}");
+        assert!(
+            text.starts_with("BACKSTOP UNKNOWN - no check matches"),
+            "{text}"
+        );
+        let (code, text) = world.health(&filter);
+        assert_eq!(code, 3, "{filter:?}");
+        assert!(text.contains("UNKNOWN: no check matches"), "{text}");
+    }
+    let (code, text) = world.health(&["--datastore", "store1", "--plugin", "true"]);
+    assert_eq!(code, 0, "{text}");
+    for words in [
+        &["expect", "set", "stroe1", "24h"][..],
+        &["window", "add", "w1", "2h", "--datastore", "stroe1"],
+    ] {
+        let refused = world.server.run("health", words).unwrap();
+        assert!(!refused.status.success(), "{words:?}");
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains("stroe1"), "{text}");
+    }
+    // One that was expected and whose datastore is removed.
+    let other = world.dir.path().join("datastore/store2");
+    let create = ["datastore", "create", "store2", other.to_str().unwrap()];
+    world.server.ok("manager", &create).unwrap();
+    world.tell(&["expect", "set", "store2", "7d"]);
+    world.wait_for("backup-stale", "ok");
+    world
+        .server
+        .ok("manager", &["datastore", "remove", "store2"])
+        .unwrap();
+    let check = world.wait_for("backup-stale", "critical");
+    assert_eq!(check["object"], "group/store2/*");
+    let evidence = check["evidence"].as_str().unwrap();
+    assert!(
+        evidence.starts_with("there is no datastore 'store2'"),
+        "{evidence}"
+    );
+    // What is said of one that is gone can be taken back.
+    world.tell(&["expect", "remove", "store2"]);
+    // A date will do for an acknowledgement.
+    let until = ["acknowledge", "backup-stale", "group/store2/*", "--until"];
+    let past = world
+        .server
+        .run("health", &[&until[..], &["2026-01-01"]].concat())
+        .unwrap();
+    let text = String::from_utf8_lossy(&past.stderr).into_owned();
+    assert!(text.contains("cannot end in the past"), "{text}");
 }
 
 #[test]

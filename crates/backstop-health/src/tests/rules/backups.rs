@@ -5,6 +5,7 @@ use super::super::*;
 fn a_group_is_stale_against_its_own_cadence_also_when_old_backups_are_pruned() {
     let mut world = World::new();
     world.facts.groups = vec![group(&daily(10), 1 << 30)];
+    world.watched();
     world.look_after(36 * HOUR);
     assert_eq!(world.state(Code::BackupStale), State::Ok);
     // Only the last one is kept; its cadence is still known.
@@ -117,12 +118,78 @@ fn what_is_expected_and_never_came_is_critical() {
 }
 
 #[test]
-fn a_backup_in_the_future_is_no_fresh_backup() {
+fn a_backup_in_the_future_is_told_and_hides_no_staleness() {
     let mut world = World::new();
-    world.facts.groups = vec![group(&[-2 * DAY, DAY], 1)];
+    let mut days = daily(10);
+    days.insert(0, -500 * DAY);
+    world.facts.groups = vec![group(&days, 1)];
+    world.watched();
+    assert_eq!(world.look_after(1), ["clock-jump ok>warning!"]);
+    let check = world.check(Code::ClockJump);
+    assert_eq!(check.finding.object, "group/store1/vm/100");
+    assert!(
+        check
+            .finding
+            .evidence
+            .starts_with("1 backup is of the future")
+    );
+    assert_eq!(world.state(Code::BackupStale), State::Ok);
+    assert_eq!(world.look_after(37 * HOUR), ["backup-stale ok>warning!"]);
+    let learnt = world.learnt.backups("group/store1/vm/100");
+    assert!(learnt.iter().all(|time| *time <= START));
+    // A clock that is some minutes ahead is none of it.
+    world.facts.groups[0].newest[0].time = world.now + HOUR;
+    let told = world.look_after(0);
+    assert!(
+        told.contains(&"backup-stale warning>ok!".to_owned()),
+        "{told:?}"
+    );
+    assert!(!world.check(Code::ClockJump).finding.state.is_bad());
+    // Nothing else is there.
+    let mut world = World::new();
+    world.facts.groups = vec![group(&[-2 * DAY], 1)];
     world.look_after(1);
-    assert_eq!(world.state(Code::BackupStale), State::Warning);
-    assert!(world.learnt.backups("group/store1/vm/100").len() == 1);
+    assert_eq!(world.state(Code::BackupStale), State::Ok);
+    assert!(
+        world
+            .evidence(Code::BackupStale)
+            .contains("no backup that is not of the future")
+    );
+}
+
+#[test]
+fn what_is_expected_of_a_datastore_that_there_is_not_is_critical_at_once() {
+    let mut world = World::new();
+    let expectation = Expectation {
+        place: Place {
+            datastore: "stroe1".to_owned(),
+            namespace: None,
+            group: None,
+        },
+        every: "24h".parse().unwrap(),
+        made_by: "root@pam".to_owned(),
+        made_at: START,
+    };
+    world.settings.expect(expectation).unwrap();
+    // While the configuration of datastores cannot be read, nobody knows.
+    assert_eq!(world.look_after(1), [""; 0]);
+    world.facts.knows_datastores = true;
+    assert_eq!(world.look_after(1), ["backup-stale ok>critical!"]);
+    assert_eq!(
+        world.check(Code::BackupStale).finding.object,
+        "group/stroe1/*"
+    );
+    assert!(
+        world
+            .evidence(Code::BackupStale)
+            .starts_with("there is no datastore 'stroe1'")
+    );
+    world.facts.datastores = vec![DatastoreFacts {
+        name: "stroe1".to_owned(),
+        ..DatastoreFacts::default()
+    }];
+    world.look_after(1);
+    assert_eq!(world.state(Code::BackupStale), State::Ok);
 }
 
 #[test]
@@ -145,7 +212,7 @@ fn sizes_are_compared_with_the_usual_ones() {
         assert_eq!(world.state(Code::BackupSize), state, "{size}");
     }
     // Small ones change as they like, few tell nothing.
-    for (count, usual, size) in [(6, 1000, 10), (4, 100 * gib, 0)] {
+    for (count, usual, size) in [(6, 1000, 10), (4, 100 * gib, 0), (6, 30 << 20, 1 << 20)] {
         let mut world = World::new();
         let mut one = group(&daily(count), usual);
         one.newest[0].size = Some(size);
@@ -153,6 +220,35 @@ fn sizes_are_compared_with_the_usual_ones() {
         world.look_after(1);
         assert_eq!(world.state(Code::BackupSize), State::Ok);
     }
+}
+
+#[test]
+fn next_to_nothing_counts_for_small_groups_and_for_those_that_vary() {
+    let judge = |sizes: &[u64]| {
+        let mut world = World::new();
+        let mut one = group(&daily(i64::try_from(sizes.len()).unwrap()), 0);
+        for (snapshot, size) in one.newest.iter_mut().zip(sizes) {
+            snapshot.size = Some(*size);
+        }
+        world.facts.groups = vec![one];
+        world.look_after(1);
+        (
+            world.state(Code::BackupSize),
+            world.evidence(Code::BackupSize).to_owned(),
+        )
+    };
+    let mib = 1 << 20;
+    let (state, text) = judge(&[310, 30 * mib, 30 * mib, 31 * mib, 30 * mib, 29 * mib]);
+    assert_eq!(state, State::Critical);
+    assert!(text.ends_with("has 310 B; 30.0 MiB is usual"), "{text}");
+    let varies = [700, 1100, 900, 1400, 1000, 800].map(|size| size * mib);
+    assert_eq!(judge(&varies).0, State::Ok);
+    let mut vanished = varies;
+    vanished[0] = 4096;
+    assert_eq!(judge(&vanished).0, State::Critical);
+    // Large and small ones in turn: small ones are usual.
+    let turns = [mib, 900 * mib, mib, 900 * mib, mib, 900 * mib, mib];
+    assert_eq!(judge(&turns).0, State::Ok);
 }
 
 #[test]

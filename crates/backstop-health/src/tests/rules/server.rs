@@ -38,6 +38,19 @@ fn a_datastore_is_full_by_its_share_or_by_its_trend() {
             "{used} {growth}"
         );
     }
+    // A surge that a line through a month does not follow.
+    let mut world = World::new();
+    let mut one = datastore(800);
+    one.history = (0..30 * 24)
+        .map(|hour| {
+            let surge = (hour - 28 * 24 + 1).max(0) as f64 / 24.0;
+            (START - (30 * 24 - 1 - hour) * HOUR, 0.6 + surge * 0.1)
+        })
+        .collect();
+    assert!(forecast::full_at(&one.history).unwrap() > START + 30 * DAY);
+    world.facts.datastores = vec![one];
+    world.look_after(1);
+    assert_eq!(world.state(Code::DatastoreFilling), State::Critical);
     // A day tells nothing.
     let mut world = World::new();
     let mut one = datastore(800);
@@ -77,6 +90,58 @@ fn garbage_corruption_maintenance_and_absence_are_told() {
         ]
     );
     assert_eq!(world.state(Code::DatastoreCorrupt), State::Critical);
+}
+
+#[test]
+fn garbage_is_overdue_since_the_datastore_is_here_and_not_since_what_was_synced_to_it() {
+    let mut world = World::new();
+    let mut one = datastore(1);
+    one.oldest = Some(START - 400 * DAY);
+    one.first_seen = Some(START);
+    world.facts.datastores = vec![one];
+    assert_eq!(world.look_after(30 * DAY), [""; 0]);
+    assert_eq!(world.look_after(1), ["gc-overdue ok>warning!"]);
+    assert_eq!(
+        world.check(Code::GcOverdue).finding.since,
+        Some(START + 30 * DAY)
+    );
+}
+
+#[test]
+fn corrupt_chunks_that_were_never_counted_are_not_said_to_be_none() {
+    let mut world = World::new();
+    world.facts.datastores = vec![datastore(1)];
+    let mut one = group(&daily(3), 1);
+    world.facts.groups = vec![one.clone()];
+    assert_eq!(world.look_after(1), [""; 0]);
+    assert!(
+        world
+            .evidence(Code::DatastoreCorrupt)
+            .contains("never counted")
+    );
+    // What verification has found counts until they are counted anew.
+    one.damaged = vec![START - DAY];
+    one.verified = Some(START - 60);
+    world.facts.groups = vec![one];
+    let told = world.look_after(1);
+    assert!(
+        told.contains(&"datastore-corrupt ok>critical!".to_owned()),
+        "{told:?}"
+    );
+    assert!(
+        world
+            .evidence(Code::DatastoreCorrupt)
+            .ends_with("verification has found damage in 1 backup since")
+    );
+    for (collected, state) in [
+        ((START - 120, 0), State::Critical),
+        ((START, 0), State::Ok),
+        ((START, 3), State::Critical),
+    ] {
+        world.facts.datastores[0].collected = Some(collected);
+        world.look_after(1);
+        assert_eq!(world.state(Code::DatastoreCorrupt), state, "{collected:?}");
+    }
 }
 
 #[test]
@@ -172,6 +237,34 @@ fn certificates_collisions_clock_and_deliveries_are_told() {
     assert_eq!(told, ["heartbeat-undelivered critical>ok!"]);
 }
 
+fn rendered(world: &World, age: i64) -> (State, String) {
+    let checks = &world.last.checks;
+    let overall = Overall::of(checks, age);
+    (overall.state, plugin::render(checks, &overall))
+}
+
+#[test]
+fn nothing_to_look_at_is_not_well() {
+    let overall = Overall::of(&[], 5);
+    assert_eq!(overall.state, State::Unknown);
+    let text = plugin::render(&[], &overall);
+    assert!(
+        text.starts_with("BACKSTOP UNKNOWN - no check matches"),
+        "{text}"
+    );
+    let mut world = World::new();
+    world.look_after(1);
+    assert_eq!(Overall::of(&world.last.checks, 900).state, State::Ok);
+    let old = Overall::of(&world.last.checks, 901);
+    assert_eq!(old.state, State::Unknown);
+    assert!(old.note.unwrap().contains("15m"));
+    // What is known to be bad stays so.
+    world.facts.jobs = vec![sync_job("hourly")];
+    world.ran(failed());
+    world.look_after(1);
+    assert_eq!(Overall::of(&world.last.checks, 901).state, State::Critical);
+}
+
 #[test]
 fn what_a_receiver_refuses_is_critical_until_somebody_has_seen_to_it() {
     let mut world = World::new();
@@ -195,7 +288,7 @@ fn the_plugin_form_has_exit_code_text_and_performance_data() {
     world.facts.datastores = vec![datastore(500)];
     world.ran(Outcome::Failed("a | b\nc".to_owned()));
     world.look_after(60);
-    let (state, text) = plugin::render(&world.last.checks, 5);
+    let (state, text) = rendered(&world, 5);
     assert_eq!((state, plugin::exit_code(state)), (State::Critical, 2));
     let first = text.lines().next().unwrap();
     assert!(
@@ -225,16 +318,16 @@ fn the_plugin_form_has_exit_code_text_and_performance_data() {
         .acknowledge(Code::JobFailed, "job/sync/offsite", "a@pbs", "", None, now)
         .unwrap();
     world.look_after(1);
-    let (state, text) = plugin::render(&world.last.checks, 5);
+    let (state, text) = rendered(&world, 5);
     assert_eq!((state, plugin::exit_code(state)), (State::Ok, 0));
     assert!(
         text.starts_with("BACKSTOP OK - 1 acknowledged, 9 ok |"),
         "{text}"
     );
     // What is too old is worth nothing.
-    let (state, text) = plugin::render(&world.last.checks, 3600);
+    let (state, text) = rendered(&world, 3600);
     assert_eq!((state, plugin::exit_code(state)), (State::Unknown, 3));
-    assert!(text.contains("3600 seconds old"));
+    assert!(text.contains("1h old"));
     assert_eq!(plugin::exit_code(State::Warning), 1);
 }
 

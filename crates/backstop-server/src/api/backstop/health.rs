@@ -4,21 +4,17 @@
 //! `Datastore.Modify` there, what concerns the server `Sys.Modify`; that is decided by the name of the object, before anything is
 //! looked up.
 
-use backstop_health::plugin::Counts;
-use backstop_health::{
-    Change, Check, Code, Every, Expectation, Finding, Place, Scope, State, Window, parse_span,
-};
+mod settings;
+
+use backstop_health::{Change, Check, Code, Every, Finding, Overall, Scope, State, parse_span};
 use backstop_types::config_schema::value;
 use backstop_types::schema::{Format, Property, Schema};
 use backstop_types::{BackupGroup, Namespace, Privileges, is_safe_id};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::super::admin::datastore::parameters::{NS, STORE, STORE_FILTER, namespace, store};
-use super::super::admin::datastore::reach::Reach;
-use crate::api::edit_error;
-use crate::health::{Eyes, edit_settings, load_settings};
+use super::super::admin::datastore::parameters::{NS, STORE, STORE_FILTER};
+use crate::health::Eyes;
 use crate::http::{ApiError, Reply};
 use crate::router::schema::{BOOLEAN, INTEGER};
 use crate::router::{Endpoint, Handler, Method, Params, Permission, RequestContext};
@@ -67,6 +63,10 @@ const ADD_WINDOW: &[Property] = &[
     Property::optional("object", &OBJECT),
     Property::optional("comment", &COMMENT),
 ];
+/// One of these is needed to have everything looked at anew.
+const AUDIT: Privileges = Privileges::SYS_AUDIT
+    .union(Privileges::DATASTORE_AUDIT)
+    .union(Privileges::REMOTE_AUDIT);
 const WINDOW: &[Property] = &[Property::required("id", &WINDOW_ID)];
 
 fn is_line(text: &str) -> bool {
@@ -148,7 +148,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "How often backups are expected.",
             &[],
             any,
-            expectations,
+            settings::expectations,
         ),
         endpoint(
             Method::Post,
@@ -156,7 +156,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Sets how often backups of a datastore, a namespace or a group are expected.",
             EXPECT,
             any,
-            expect,
+            settings::expect,
         ),
         endpoint(
             Method::Delete,
@@ -164,7 +164,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Leaves it to the cadence of each group again.",
             PLACE,
             any,
-            forget,
+            settings::forget,
         ),
         endpoint(
             Method::Get,
@@ -172,7 +172,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "The maintenance windows.",
             &[],
             audit,
-            windows,
+            settings::windows,
         ),
         endpoint(
             Method::Post,
@@ -180,7 +180,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Adds a maintenance window, in which trouble is expected.",
             ADD_WINDOW,
             modify,
-            add_window,
+            settings::add_window,
         ),
         endpoint(
             Method::Delete,
@@ -188,7 +188,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Removes a maintenance window.",
             WINDOW,
             modify,
-            remove_window,
+            settings::remove_window,
         ),
     ]
 }
@@ -203,11 +203,14 @@ fn parsed<T: std::str::FromStr<Err = String>>(text: &str, name: &str) -> Result<
 
 fn list(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     let health = context.server().health();
-    let checked = match params.bool("refresh", false) {
+    let (server, caller) = (context.server(), context.auth_id()?);
+    // A look costs, so that it is no matter of those who may look at nothing; the list says that they see none of it.
+    let may_refresh = || server.privileges_below(caller, "", AUDIT);
+    let checked = match params.bool("refresh", false) && may_refresh() {
         true => health.fresh(),
         false => health.first(),
     };
-    let eyes = Eyes::new(context.server(), context.auth_id()?);
+    let eyes = Eyes::new(server, caller);
     let states: Vec<State> = params
         .texts("state")
         .into_iter()
@@ -227,14 +230,16 @@ fn list(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
     };
     let checks = checked.checks.iter();
     let checks: Vec<&Check> = checks.filter(|check| is_wanted(&check.finding)).collect();
-    let counts = Counts::of(checks.iter().copied());
+    let age = checked.age(now());
+    let overall = Overall::of(checks.iter().copied(), age);
     let has_state = |check: &&Check| states.is_empty() || states.contains(&check.finding.state);
     let shown: Vec<&Check> = checks.into_iter().filter(has_state).collect();
     Reply::data(&json!({
-        "state": counts.state(),
-        "counts": counts,
+        "state": overall.state,
+        "note": overall.note,
+        "counts": overall.counts,
         "checked": checked.at,
-        "age": checked.age(now()),
+        "age": age,
         "milliseconds": checked.milliseconds,
         "checks": shown,
     }))
@@ -300,117 +305,5 @@ fn unacknowledge(context: &RequestContext, params: &Params) -> Result<Reply, Api
     let by = context.auth_id()?;
     tracing::info!(%code, object, %by, "health: acknowledgement taken back");
     health.fresh();
-    Ok(Reply::null())
-}
-
-/// The place among the parameters, which the caller may change.
-fn place(context: &RequestContext, params: &Params) -> Result<Place, ApiError> {
-    let (store, ns) = (store(params)?, namespace(params)?);
-    let modify = Privileges::DATASTORE_MODIFY;
-    Reach::of(context, &store, &ns, modify, Privileges::NONE)?;
-    Ok(Place {
-        datastore: store.to_string(),
-        namespace: params.has("ns").then_some(ns).filter(|ns| !ns.is_root()),
-        group: params.text("group").map(str::to_owned),
-    })
-}
-
-fn expectations(context: &RequestContext, _: &Params) -> Result<Reply, ApiError> {
-    let eyes = Eyes::new(context.server(), context.auth_id()?);
-    let settings = load_settings(context.server().config())?;
-    let sees = |expectation: &&Expectation| {
-        let scope = Scope {
-            datastore: Some(expectation.place.datastore.clone()),
-            namespace: expectation.place.namespace.clone(),
-            ..Scope::default()
-        };
-        eyes.see_scope(&scope)
-    };
-    let shown: Vec<Value> = settings
-        .expectations
-        .iter()
-        .filter(sees)
-        .map(|expectation| json!(expectation))
-        .collect();
-    Reply::data(&shown)
-}
-
-fn expect(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
-    let place = place(context, params)?;
-    let expectation = Expectation {
-        place,
-        every: parsed(params.required_text("every")?, "every")?,
-        made_by: context.auth_id()?.to_string(),
-        made_at: now(),
-    };
-    let config = context.server().config();
-    edit_settings(config, |settings| settings.expect(expectation)).map_err(edit_error)?;
-    Ok(Reply::null())
-}
-
-fn forget(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
-    let place = place(context, params)?;
-    let config = context.server().config();
-    edit_settings(config, |settings| settings.forget(&place)).map_err(edit_error)?;
-    Ok(Reply::null())
-}
-
-fn windows(context: &RequestContext, _: &Params) -> Result<Reply, ApiError> {
-    let settings = load_settings(context.server().config())?;
-    let (now, zone) = (now(), TimeZone::system());
-    let shown: Vec<Value> = settings
-        .windows
-        .iter()
-        .map(|window| {
-            let mut shown = json!(window);
-            if let Some(span) = window.occurrence(now, &zone) {
-                shown["active-until"] = json!(span.end);
-            }
-            shown
-        })
-        .collect();
-    Reply::data(&shown)
-}
-
-fn add_window(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
-    let text = |name: &str| params.text(name).map(str::to_owned);
-    let place = match params.has("store") {
-        false if params.has("ns") || params.has("group") => {
-            return Err(ApiError::parameter("store", "name its datastore, too"));
-        }
-        false => None,
-        true => Some(Place {
-            datastore: params.required_text("store")?.to_owned(),
-            namespace: Some(namespace(params)?).filter(|ns| !ns.is_root()),
-            group: text("group"),
-        }),
-    };
-    let codes = params.texts("code").into_iter();
-    let (start, schedule) = (params.integer("start"), text("schedule"));
-    let window = Window {
-        id: params.required_text("id")?.to_owned(),
-        // One that names neither begins now.
-        start: start.or_else(|| schedule.is_none().then(now)),
-        schedule,
-        duration: parse_span(params.required_text("duration")?)
-            .map_err(|err| ApiError::parameter("duration", err))?,
-        place,
-        codes: codes
-            .map(|code| parsed(code, "code"))
-            .collect::<Result<_, _>>()?,
-        object: text("object"),
-        comment: text("comment").unwrap_or_default(),
-        made_by: context.auth_id()?.to_string(),
-        made_at: now(),
-    };
-    let config = context.server().config();
-    edit_settings(config, |settings| settings.add_window(window)).map_err(edit_error)?;
-    Ok(Reply::null())
-}
-
-fn remove_window(context: &RequestContext, params: &Params) -> Result<Reply, ApiError> {
-    let id = params.required_text("id")?;
-    let config = context.server().config();
-    edit_settings(config, |settings| settings.remove_window(id)).map_err(edit_error)?;
     Ok(Reply::null())
 }

@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 
-use backstop_health::plugin::Counts;
-use backstop_health::{Change, Check, span_text};
+use backstop_health::{Change, Check, Overall, span_text};
 use serde_json::Value;
 
 use crate::output::time;
 
 /// The whole text; `all` shows also what is well.
-pub fn text(checks: &[Check], age: i64, all: bool) -> String {
+pub fn text(checks: &[Check], overall: &Overall, age: i64, all: bool) -> String {
     let mut bad: Vec<&Check> = checks
         .iter()
         .filter(|check| check.finding.state.is_bad())
@@ -30,10 +29,13 @@ pub fn text(checks: &[Check], age: i64, all: bool) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
+    if let Some(note) = &overall.note {
+        let _ = writeln!(text, "{}: {note}", overall.state.as_str().to_uppercase());
+    }
     let _ = writeln!(
         text,
         "{} (looked at {} ago)",
-        Counts::of(checks).text(),
+        overall.counts.text(),
         span_text(age)
     );
     text
@@ -66,10 +68,8 @@ fn one(text: &mut String, check: &Check) {
         finding.code,
         printable(&finding.object)
     );
-    let mut line = |what: &str| {
-        let _ = writeln!(text, "          {}", printable(what));
-    };
-    line(&finding.evidence);
+    wrapped(text, &finding.evidence);
+    let mut line = |what: &str| wrapped(text, what);
     if let Some(reason) = &check.held {
         line(&format!("as it was last; not looked at now: {reason}"));
     }
@@ -100,30 +100,125 @@ fn one(text: &mut String, check: &Check) {
         line(&format!("was {} for {bad}: {}", was.from, was.evidence));
     }
     if let Some(remedy) = finding.remedy.as_ref().filter(|_| finding.state.is_bad()) {
-        line(&format!("-> {remedy}"));
+        // It holds commands, which are copied as a whole.
+        let _ = writeln!(text, "{INDENT}-> {}", printable(remedy));
     }
 }
 
-/// What has changed, a line each.
+/// What is said of something stands below it.
+const INDENT: &str = "          ";
+/// Longer lines are broken between words; in characters.
+const WIDTH: usize = 110;
+
+/// Adds a text below what it is said of, in as many lines as it takes.
+fn wrapped(text: &mut String, what: &str) {
+    let mut line = String::new();
+    for word in printable(what).split_whitespace() {
+        let length = line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && length > WIDTH - INDENT.len() {
+            let _ = writeln!(text, "{INDENT}{line}");
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{INDENT}{line}");
+}
+
+/// What has changed, a line each; what does not fit there stands below.
 pub fn history(answer: &Value) -> String {
     let mut text = String::new();
     for change in answer.as_array().into_iter().flatten() {
         let Ok(change) = serde_json::from_value::<Change>(change.clone()) else {
             continue;
         };
-        let _ = writeln!(
-            text,
-            "{}  {} -> {}  {}  {}: {}",
+        let line = format!(
+            "{}  {} -> {}  {}  {}",
             time::plain(change.at),
             change.from,
             change.to,
             change.code,
             printable(&change.object),
-            printable(&change.evidence)
         );
+        let evidence = printable(&change.evidence);
+        if line.chars().count() + 2 + evidence.chars().count() <= WIDTH {
+            let _ = writeln!(text, "{line}: {evidence}");
+        } else {
+            let _ = writeln!(text, "{line}");
+            wrapped(&mut text, &evidence);
+        }
     }
     if text.is_empty() {
         text.push_str("Nothing has changed.\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use backstop_health::{Code, Finding, Reason, Scope, State};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn long_evidence_is_broken_and_what_is_copied_is_not() {
+        let evidence = format!(
+            "expected AA, shown BB (of {})",
+            "CN=a very long name, ".repeat(40)
+        );
+        let remedy = format!("run {}", "word ".repeat(60));
+        let scope = Scope::remote("peer");
+        let code = Code::CertificateChanged;
+        let finding = Finding::ok(code, "remote/peer", &scope, evidence.clone());
+        let check = Check {
+            finding: finding.bad(State::Critical, Some(5), remedy.clone()),
+            acknowledged: None,
+            expected: None,
+            recovered: None,
+            held: None,
+        };
+        let checks = [check];
+        let shown = text(&checks, &Overall::of(&checks, 1), 1, false);
+        let (long, short): (Vec<&str>, Vec<&str>) =
+            shown.lines().partition(|line| line.chars().count() > WIDTH);
+        assert_eq!(long, [format!("{INDENT}-> {remedy}")]);
+        let all: String = short.join(" ");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&all).contains(&words(&evidence)), "{shown}");
+
+        let change = |evidence: &str| Change {
+            at: 5,
+            code,
+            object: "remote/peer".to_owned(),
+            scope: scope.clone(),
+            from: State::Ok,
+            to: State::Critical,
+            reason: Reason::Changed,
+            since: 5,
+            evidence: evidence.to_owned(),
+            remedy: None,
+            loud: true,
+        };
+        let told = history(&json!([change(&evidence), change("short")]));
+        assert!(told.lines().count() > 5, "{told}");
+        assert!(told.lines().all(|line| line.chars().count() <= WIDTH));
+        assert!(
+            told.ends_with("certificate-changed  remote/peer: short\n"),
+            "{told}"
+        );
+        // A word that is longer than a line stands on its own.
+        let mut one = String::new();
+        wrapped(&mut one, &format!("a {} b", "x".repeat(300)));
+        assert_eq!(one.lines().count(), 3);
+    }
+
+    #[test]
+    fn an_empty_list_says_that_nothing_matches() {
+        let shown = text(&[], &Overall::of(&[], 1), 1, true);
+        assert!(shown.starts_with("UNKNOWN: no check matches"), "{shown}");
+    }
 }

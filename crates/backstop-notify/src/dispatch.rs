@@ -8,26 +8,24 @@
 //! The time is an argument. A file that cannot be read never holds up others, and a full disk is no reason for silence: what cannot be
 //! kept is delivered at once, and forgotten only when it has arrived or could be kept.
 
+mod sorting;
 mod unfinished;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use backstop_outgoing::spool::Dropped;
 use backstop_outgoing::{Limits, Spool, SpoolError, Undelivered, durable_file};
-use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+pub use sorting::Sorted;
 use unfinished::Unfinished;
 
-use crate::matcher::{self, Matcher};
 use crate::notification::Notification;
 use crate::repeats::Repeats;
 
-/// Largest notification that is read, in bytes.
-const MAX_SIZE: u64 = 4 << 20;
 /// Most notifications that are kept in memory while the disk refuses them.
 const MOST_UNKEPT: usize = 1000;
 
@@ -58,19 +56,6 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Dispa
     }
 }
 
-/// What became of what was accepted.
-#[derive(Debug, Default)]
-pub struct Sorted {
-    /// How many notifications were given to how many targets.
-    pub queued: usize,
-    /// How many targets were spared a repeat.
-    pub folded: usize,
-    /// What could not be kept, to be sent at once.
-    pub unkept: Vec<(String, Notification)>,
-    /// What went wrong, for the log.
-    pub problems: Vec<String>,
-}
-
 /// Accepts, sorts and delivers.
 #[derive(Debug)]
 pub struct Dispatch {
@@ -89,13 +74,6 @@ struct Sorting {
     unfinished: BTreeMap<Uuid, Unfinished>,
     /// What was told, counting what is unfinished; on the disk it is not counted.
     ahead: Option<Repeats>,
-}
-
-/// One that was accepted.
-struct Incoming {
-    path: Option<PathBuf>,
-    modified: SystemTime,
-    notification: Notification,
 }
 
 impl Dispatch {
@@ -147,161 +125,27 @@ impl Dispatch {
         *last
     }
 
-    /// Gives what was accepted to the lanes of its targets. What cannot be given to all of them is remembered, and its file stays.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed; single files are among the problems.
-    pub fn sort(
-        &self,
-        matchers: &[Matcher],
-        zone: &TimeZone,
-        now: i64,
-    ) -> Result<Sorted, DispatchError> {
-        let mut sorting = self.sorting.lock();
-        let mut sorted = Sorted::default();
-        let mut found = self.read_incoming(&sorting.unfinished, &mut sorted)?;
-        let unkept = std::mem::take(&mut *self.unkept.lock());
-        found.extend(unkept.into_iter().map(|notification| Incoming {
-            path: None,
-            modified: SystemTime::now(),
-            notification,
-        }));
-        if found.is_empty() && sorting.unfinished.is_empty() {
-            return Ok(sorted);
-        }
-        // Stable: what is in memory keeps its order.
-        found.sort_by_key(|incoming| (incoming.notification.time, incoming.modified));
-        let mut repeats = match sorting.ahead.take() {
-            Some(repeats) => repeats,
-            None => self.load(&mut sorted.problems),
-        };
-        self.finish(&mut sorting.unfinished, now, &mut sorted);
-        let mut is_changed = false;
-        for Incoming {
-            path, notification, ..
-        } in found
-        {
-            if !repeats.is_handled(&notification.id) {
-                let targets = match &notification.to {
-                    Some(to) if to.is_empty() => BTreeSet::new(),
-                    Some(to) => BTreeSet::from([to.clone()]),
-                    None => matcher::targets(matchers, &notification, zone),
-                };
-                let plan = repeats.plan(&notification, &targets);
-                is_changed = true;
-                sorted.folded += plan.folded.len();
-                let left = Unfinished::of(path.clone(), plan.sends);
-                if self.go_on(
-                    left,
-                    &notification.id,
-                    now,
-                    &mut sorting.unfinished,
-                    &mut sorted,
-                ) {
-                    continue;
-                }
-                // Kept before the file is removed: it is not planned twice then.
-                if sorting.unfinished.is_empty() {
-                    self.store(&repeats, &mut sorted.problems);
-                    is_changed = false;
-                }
-            }
-            remove(path.as_deref(), &mut sorted.problems);
-        }
-        // What is remembered says that all were told. As long as some were not, it stays in memory, and their files on the disk: after a
-        // crash they are planned anew.
-        if !sorting.unfinished.is_empty() {
-            sorting.ahead = Some(repeats);
-        } else if is_changed || sorted.queued > 0 {
-            self.store(&repeats, &mut sorted.problems);
-        }
-        Ok(sorted)
-    }
-
-    /// Gives a notification to the lanes that it was not given to before; says whether some of it is left.
-    fn go_on(
-        &self,
-        mut left: Unfinished,
-        id: &Uuid,
-        now: i64,
-        unfinished: &mut BTreeMap<Uuid, Unfinished>,
-        sorted: &mut Sorted,
-    ) -> bool {
-        left.sends.retain_mut(
-            |send| match self.spool.add(&send.target, &send.telling, now) {
-                Ok(_) => {
-                    sorted.queued += 1;
-                    false
-                }
-                Err(err) => {
-                    if send.is_due(now) {
-                        let target = &send.target;
-                        sorted
-                            .problems
-                            .push(format!("'{target}' is told without being kept - {err}"));
-                        sorted.unkept.push((target.clone(), send.telling.clone()));
-                    }
-                    true
-                }
-            },
-        );
-        if left.sends.is_empty() {
-            return false;
-        }
-        let in_memory = unfinished.values().filter(|left| left.path.is_none());
-        if left.path.is_none() && in_memory.count() >= MOST_UNKEPT {
-            sorted.problems.push(format!(
-                "a notification is lost: {MOST_UNKEPT} are in memory, as the disk refuses them"
-            ));
-            return true;
-        }
-        unfinished.insert(*id, left);
-        true
-    }
-
-    fn finish(&self, unfinished: &mut BTreeMap<Uuid, Unfinished>, now: i64, sorted: &mut Sorted) {
-        for (id, left) in std::mem::take(unfinished) {
-            let path = left.path.clone();
-            if !self.go_on(left, &id, now, unfinished, sorted) {
-                remove(path.as_deref(), &mut sorted.problems);
-            }
-        }
-    }
-
-    /// All that was accepted and not begun with. What cannot be read is set aside, so that it is said once.
-    fn read_incoming(
-        &self,
-        unfinished: &BTreeMap<Uuid, Unfinished>,
-        sorted: &mut Sorted,
-    ) -> Result<Vec<Incoming>, DispatchError> {
-        let list = std::fs::read_dir(&self.incoming).map_err(io("list", &self.incoming))?;
-        let mut found = Vec::new();
-        for entry in list {
-            let path = entry.map_err(io("list", &self.incoming))?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            match read(&path) {
-                Ok(incoming) if unfinished.contains_key(&incoming.notification.id) => {}
-                Ok(incoming) => found.push(incoming),
-                Err(reason) => {
-                    let aside = path.with_extension("unreadable");
-                    let moved = std::fs::rename(&path, &aside);
-                    let moved = moved.map_or_else(
-                        |err| format!("and cannot be set aside - {err}"),
-                        |()| format!("set aside as {aside:?}"),
-                    );
-                    sorted.problems.push(format!(
-                        "the notification {path:?} cannot be read: {reason}; {moved}"
-                    ));
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// Notes that a target took a notification, also one that could not be kept. Returns what went wrong, for the log.
     pub fn arrived(&self, target: &str, notification: &Notification) -> Vec<String> {
+        self.settle(target, notification, |repeats| {
+            repeats.arrived(target, notification)
+        })
+    }
+
+    /// Notes that a notification will not arrive at a target. Returns what went wrong, for the log.
+    pub fn lost(&self, target: &str, notification: &Notification) -> Vec<String> {
+        self.settle(target, notification, |repeats| {
+            repeats.lost(target, notification)
+        })
+    }
+
+    /// Forgets a notification that could not be kept for a target, and changes what is remembered of a failure.
+    fn settle(
+        &self,
+        target: &str,
+        notification: &Notification,
+        change: impl FnOnce(&mut Repeats) -> bool,
+    ) -> Vec<String> {
         let mut problems = Vec::new();
         let mut sorting = self.sorting.lock();
         if let Some(left) = sorting.unfinished.get_mut(&notification.id) {
@@ -312,18 +156,7 @@ impl Dispatch {
             }
         }
         if notification.severity.is_failure() {
-            let change = |repeats: &mut Repeats| repeats.arrived(target, notification);
             self.change(&mut sorting, change, &mut problems);
-        }
-        problems
-    }
-
-    /// Notes that a notification will not arrive at a target. Returns what went wrong, for the log.
-    pub fn lost(&self, target: &str, notification: &Notification) -> Vec<String> {
-        let mut problems = Vec::new();
-        if notification.severity.is_failure() {
-            let change = |repeats: &mut Repeats| repeats.lost(target, notification);
-            self.change(&mut self.sorting.lock(), change, &mut problems);
         }
         problems
     }
@@ -475,20 +308,6 @@ impl Dispatch {
     pub fn discard(&self, id: &str) -> Result<bool, DispatchError> {
         Ok(self.spool.discard(id)?)
     }
-}
-
-fn read(path: &Path) -> Result<Incoming, String> {
-    let failed = |err: std::io::Error| err.to_string();
-    let found = std::fs::symlink_metadata(path).map_err(failed)?;
-    if !found.is_file() || found.len() > MAX_SIZE {
-        return Err("it is no file of a notification".to_owned());
-    }
-    let text = std::fs::read(path).map_err(failed)?;
-    Ok(Incoming {
-        path: Some(path.to_owned()),
-        modified: found.modified().map_err(failed)?,
-        notification: serde_json::from_slice(&text).map_err(|err| err.to_string())?,
-    })
 }
 
 fn remove(path: Option<&Path>, problems: &mut Vec<String>) {

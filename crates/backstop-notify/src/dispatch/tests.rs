@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use backstop_outgoing::Delivery;
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::*;
+use crate::matcher::Matcher;
 use crate::notification::Severity;
 use crate::repeats::RECOVERED;
 
@@ -285,4 +287,27 @@ fn one_that_is_given_up_is_gone() {
     assert!(!place.dispatch.discard("../../x").unwrap());
     place.dispatch.retry(3).unwrap();
     assert_eq!(place.deliver(3, &[]).len(), 1);
+}
+
+#[test]
+fn what_nobody_wants_though_it_was_told_without_being_kept_is_done_with() {
+    let place = place();
+    let disk = FullDisk::of(&place);
+    let failure = event(1, Severity::Error);
+    place.dispatch.accept(&failure).unwrap();
+    assert_eq!(targets(&place.sort(2).unkept), ["a", "b"]);
+    assert_eq!(place.dispatch.lost("a", &failure), [""; 0]);
+    assert_eq!(place.dispatch.arrived("b", &failure), [""; 0]);
+    disk.freed();
+    assert_eq!(
+        (place.sort(100).queued, place.sort(100).unkept),
+        (0, Vec::new())
+    );
+    let incoming = place.folder.path().join("notifications");
+    assert_eq!(std::fs::read_dir(incoming).unwrap().count(), 0);
+    let mut success = event(101, Severity::Info);
+    success.to = Some(String::new());
+    place.dispatch.accept(&success).unwrap();
+    place.sort(101);
+    assert_eq!(targets(&place.deliver(102, &[])), ["b"]);
 }

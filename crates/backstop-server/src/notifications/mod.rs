@@ -271,8 +271,7 @@ impl Carrier for Notifier {
     /// What could not be kept is kept on until it has arrived, or nobody wants it.
     fn tried(&self, lane: &str, notification: &Notification, outcome: &Delivery) {
         if let Delivery::Withdrawn | Delivery::Hopeless(_) = outcome {
-            let mut problems = self.dispatch.arrived(lane, notification);
-            problems.extend(self.dispatch.lost(lane, notification));
+            let problems = self.dispatch.lost(lane, notification);
             self.say("what was told", &problems);
         }
     }

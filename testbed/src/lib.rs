@@ -28,6 +28,7 @@ pub mod terminal;
 pub mod tree;
 pub mod uptime_kuma;
 pub mod waiting_backup;
+pub mod zabbix;
 
 #[path = "../../crates/backstop/src/server_process.rs"]
 mod server_process;

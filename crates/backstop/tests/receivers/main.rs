@@ -4,6 +4,7 @@
 mod alertmanager;
 mod influxdb;
 mod uptime_kuma;
+mod zabbix;
 
 use std::path::Path;
 
@@ -20,8 +21,9 @@ fn server(root: &Path) -> (ServerProcess, Api) {
 }
 
 /// Runs a garbage collection to its end.
-fn collect(api: &Api) {
-    let upid = api.post("admin/datastore/store1/gc", json!({})).unwrap();
+fn collect(api: &Api, store: &str) {
+    let path = format!("admin/datastore/{store}/gc");
+    let upid = api.post(&path, json!({})).unwrap();
     assert_eq!(api.end_of(&upid).unwrap(), "OK");
 }
 

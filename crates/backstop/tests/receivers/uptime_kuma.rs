@@ -34,7 +34,7 @@ fn uptime_kuma_shows_how_each_run_went_and_how_long_it_took() {
     let job = ["--job", "sync:broken"];
     create(&server, "syncs", &kuma.push_url(&syncs), &job);
 
-    collect(&api);
+    collect(&api, "store1");
     let beats = kuma.wait_for_beats(&gcs, 1).unwrap();
     assert!(beats[0].is_up, "{beats:?}");
     assert_eq!(beats[0].message, "gc:store1: OK");
@@ -57,7 +57,7 @@ fn uptime_kuma_shows_how_each_run_went_and_how_long_it_took() {
 
     // A paused monitor takes nothing. What came meanwhile is told when it goes on.
     kuma.pause(&gcs, true).unwrap();
-    collect(&api);
+    collect(&api, "store1");
     let undelivered = |count: usize| {
         let is_so =
             |view: &serde_json::Value| view["undelivered"].as_array().map(Vec::len) == Some(count);
@@ -161,7 +161,7 @@ fn uptime_kuma_with_tls_is_trusted_by_its_name_where_it_is_addressed_by_ip() {
     assert!(said.contains("no trusted TLS connection"), "{said}");
     let name = ["update", "tls", "--tls-server-name", "status.example.org"];
     server.ok("heartbeat", &name).unwrap();
-    collect(&api);
+    collect(&api, "store1");
     let beats = kuma.wait_for_beats(&monitor, 1).unwrap();
     assert!(
         beats[0].is_up && beats[0].message == "gc:store1: OK",

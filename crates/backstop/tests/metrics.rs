@@ -316,7 +316,6 @@ fn alert_rules_judge_nothing_that_the_checks_of_health_judge() {
         .map(|item| item.split(['[', ',', ')']).next().unwrap())
         .collect();
     let allowed = [
-        "backstop.metrics",
         "backstop.ping",
         "backstop.health.checked",
         "backstop.health.loud",

@@ -45,19 +45,18 @@ fn each_configuration_file_that_cannot_be_read_is_critical_by_its_name() {
         let file = world.etc().join(name);
         let before = fs::read(&file).ok();
         fs::write(&file, GARBAGE).unwrap();
-        let (code, text) = world.plugin("config-unreadable");
-        assert_eq!(code, 2, "{name}: {text}");
-        assert!(
-            text.contains(&format!("config-unreadable configuration/{name}: ")),
-            "{name}: {text}"
+        world.wait_for_object(
+            "config-unreadable",
+            &format!("configuration/{name}"),
+            "critical",
         );
+        assert_eq!(world.plugin("config-unreadable").0, 2, "{name}");
         match before {
             Some(before) => fs::write(&file, before).unwrap(),
             None => fs::remove_file(&file).unwrap(),
         }
     }
-    let (code, text) = world.plugin("config-unreadable");
-    assert_eq!(code, 0, "{text}");
+    world.wait_for_exit("config-unreadable", 0);
 }
 
 #[test]

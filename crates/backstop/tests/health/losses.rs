@@ -41,7 +41,7 @@ fn a_group_that_vanishes_is_critical_until_it_is_back_or_acknowledged() {
     world.restart_after(|root| fs::remove_dir_all(root.join("datastore/store1/host/h2")).unwrap());
     world.wait_for_object("backup-gone", "group/store1/host/h2", "critical");
     world.tell(&["acknowledge", "backup-gone", "group/store1/host/h2"]);
-    assert_eq!(world.plugin("backup-gone").0, 0);
+    world.wait_for_exit("backup-gone", 0);
 }
 
 #[test]
@@ -105,8 +105,7 @@ fn a_datastore_that_vanishes_from_the_configuration_is_critical_and_one_that_is_
         .server
         .ok("manager", &["datastore", "remove", "store1"])
         .unwrap();
-    let (code, text) = world.plugin("backup-gone");
-    assert_eq!(code, 0, "{text}");
+    world.wait_for_exit("backup-gone", 0);
     assert_eq!(world.check("backup-gone")["state"], "ok");
 }
 

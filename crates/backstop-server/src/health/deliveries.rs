@@ -61,7 +61,7 @@ pub(super) fn gather(server: &Server, now: i64, facts: &mut Facts) -> Vec<Held> 
 pub(super) fn tell(server: &Server, now: i64, changes: &[Change]) {
     let mut told_runs = server.health().told_runs.lock();
     let (mut to_all, mut to_told) = (Vec::new(), Vec::new());
-    for change in changes {
+    for change in changes.iter().filter(|change| !is_silence(change)) {
         match whom(change, &mut told_runs) {
             Whom::Everybody => to_all.push(change.clone()),
             Whom::WhoeverWasTold => to_told.push(change.clone()),
@@ -76,6 +76,11 @@ pub(super) fn tell(server: &Server, now: i64, changes: &[Change]) {
     messages(&to_told)
         .iter()
         .for_each(|message| send(server, now, message, nobody_else()));
+}
+
+/// That nobody can be told of errors can be told to nobody, and neither can its end.
+fn is_silence(change: &Change) -> bool {
+    change.code == Code::NotificationNobody && !change.object.starts_with("target/")
 }
 
 fn send(server: &Server, now: i64, message: &Message, to: Option<String>) {

@@ -133,14 +133,15 @@ fn corrupt(
     ok: impl Fn(Code, String) -> Finding,
 ) -> Finding {
     let code = Code::DatastoreCorrupt;
-    // What verification has found since corrupt chunks were counted.
+    // What verification has found since corrupt chunks were counted; that is told of the groups, and not here once more.
     let is_news = |group: &&&GroupFacts| match datastore.collected {
         Some((end, _)) => group.verified.is_some_and(|verified| verified > end),
         None => true,
     };
     let damaged = groups.iter().filter(is_news);
     let damaged: usize = damaged.map(|group| group.damaged.len()).sum();
-    let counted = match datastore.collected {
+    let count = datastore.collected.map_or(0, |(_, corrupt)| corrupt);
+    let mut text = match datastore.collected {
         Some((_, 0)) => "the last garbage collection saw no corrupt chunk".to_owned(),
         Some((_, count)) => {
             let noun = if count == 1 { "chunk" } else { "chunks" };
@@ -148,15 +149,13 @@ fn corrupt(
         }
         None => "corrupt chunks were never counted, as garbage was never collected".to_owned(),
     };
-    let count = datastore.collected.map_or(0, |(_, corrupt)| corrupt);
-    let text = match damaged {
-        0 => counted,
-        damaged => {
-            let backups = if damaged == 1 { "backup" } else { "backups" };
-            format!("{counted}; verification has found damage in {damaged} {backups} since")
-        }
-    };
-    let count = count.saturating_add(damaged as u64);
+    if damaged > 0 {
+        let backups = if damaged == 1 { "backup" } else { "backups" };
+        text.push_str(&format!(
+            "; verification has found damage in {damaged} {backups} since ({})",
+            Code::BackupVerifyFailed
+        ));
+    }
     let finding = match count {
         0 => ok(code, text),
         _ => ok(code, text).bad(

@@ -119,27 +119,22 @@ fn corrupt_chunks_that_were_never_counted_are_not_said_to_be_none() {
             .evidence(Code::DatastoreCorrupt)
             .contains("never counted")
     );
-    // What verification has found counts until they are counted anew.
+    // What verification has found is told of the group, and named here until chunks are counted anew.
     one.damaged = vec![START - DAY];
     one.verified = Some(START - 60);
     world.facts.groups = vec![one];
-    let told = world.look_after(1);
-    assert!(
-        told.contains(&"datastore-corrupt ok>critical!".to_owned()),
-        "{told:?}"
-    );
-    assert!(
-        world
-            .evidence(Code::DatastoreCorrupt)
-            .ends_with("verification has found damage in 1 backup since")
-    );
-    for (collected, state) in [
-        ((START - 120, 0), State::Critical),
-        ((START, 0), State::Ok),
-        ((START, 3), State::Critical),
+    assert_eq!(world.look_after(1), ["backup-verify-failed ok>critical!"]);
+    let named = "verification has found damage in 1 backup since (backup-verify-failed)";
+    for (collected, is_named, state) in [
+        (None, true, State::Ok),
+        (Some((START - 120, 0)), true, State::Ok),
+        (Some((START, 0)), false, State::Ok),
+        (Some((START, 3)), false, State::Critical),
     ] {
-        world.facts.datastores[0].collected = Some(collected);
+        world.facts.datastores[0].collected = collected;
         world.look_after(1);
+        let text = world.evidence(Code::DatastoreCorrupt);
+        assert_eq!(text.ends_with(named), is_named, "{collected:?}: {text}");
         assert_eq!(world.state(Code::DatastoreCorrupt), state, "{collected:?}");
     }
 }

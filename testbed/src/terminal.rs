@@ -56,9 +56,11 @@ impl Terminal {
             .stdin(open()?)
             .stdout(open()?)
             .stderr(open()?);
-        // SAFETY: both calls are system calls and touch no memory of this process.
+        // SAFETY: all three calls are system calls and touch no memory of this process.
         unsafe {
             command.pre_exec(|| {
+                // As a terminal starts it, also where the tests run in the background and ignore interrupts.
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
                 rustix::process::setsid()?;
                 Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
             });

@@ -18,13 +18,7 @@ pub fn judge(
 ) {
     for group in &facts.groups {
         let object = group.object();
-        let scope = Scope {
-            datastore: Some(group.datastore.clone()),
-            namespace: Some(group.namespace.clone()),
-            group: Some(group.group.clone()),
-            owner: group.owner.clone(),
-            remote: None,
-        };
+        let scope = group.scope();
         let about = About {
             group,
             object: &object,

@@ -281,6 +281,17 @@ impl GroupFacts {
     pub fn object(&self) -> String {
         group_object(&self.datastore, &self.namespace, &self.group)
     }
+
+    /// Where it belongs to.
+    pub fn scope(&self) -> Scope {
+        Scope {
+            datastore: Some(self.datastore.clone()),
+            namespace: Some(self.namespace.clone()),
+            group: Some(self.group.clone()),
+            owner: self.owner.clone(),
+            remote: None,
+        }
+    }
 }
 
 /// What the checks of a group are about.

@@ -3,20 +3,14 @@
 
 use crate::facts::GroupFacts;
 use crate::number::float_u;
-use crate::{Code, Finding, Moment, Scope, State};
+use crate::{Code, Finding, Moment, State};
 
 /// Backups that are named.
 const NAMED: usize = 3;
 
 pub fn judge(group: &GroupFacts, moment: &Moment, findings: &mut Vec<Finding>) {
     let object = group.object();
-    let scope = Scope {
-        datastore: Some(group.datastore.clone()),
-        namespace: Some(group.namespace.clone()),
-        group: Some(group.group.clone()),
-        owner: group.owner.clone(),
-        remote: None,
-    };
+    let scope = group.scope();
     let count = group.unreadable.len();
     let mut parts = Vec::new();
     if count > 0 {

@@ -56,9 +56,11 @@ impl JobKind {
     }
 }
 
-/// Where jobs are configured: the file, what each of its sections means, and the key of the schedule, if they have one. In the order in
-/// which jobs that are due at the same time are started.
-pub(crate) const SOURCES: [(SectionFile, JobKind, Option<&str>); 5] = [
+/// Where jobs of a kind are configured: the file, what each of its sections means, and the key of the schedule, if they have one.
+pub(crate) type Source = (SectionFile, JobKind, Option<&'static str>);
+
+/// Where all jobs are configured, in the order in which those that are due at the same time are started.
+pub(crate) const SOURCES: [Source; 5] = [
     (
         SectionFile::Datastore,
         JobKind::GarbageCollection,

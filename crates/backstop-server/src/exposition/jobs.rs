@@ -6,9 +6,8 @@ use backstop_types::record::TaskState;
 use serde_json::{Map, Value};
 
 use super::families::{ExpositionError, Families, number, seconds, truth};
-use crate::config::SectionFile;
-use crate::config::jobs::{PRUNE_JOBS, SYNC_JOBS, VERIFY_JOBS, is_disabled};
-use crate::jobs::{JobId, JobKind, JobStatus};
+use crate::config::jobs::is_disabled;
+use crate::jobs::{JobId, JobKind, JobStatus, SOURCES, Source};
 use crate::server::Server;
 
 /// A job with what the labels say of it.
@@ -134,24 +133,13 @@ impl Job {
 
 /// All jobs that are configured, the garbage collections of all datastores, and the syncs of all realms.
 fn all(server: &Server) -> Vec<Job> {
-    let mut jobs = Vec::new();
-    for config in server.datastores().configs().unwrap_or_default() {
-        jobs.push(Job {
-            id: JobId::new(JobKind::GarbageCollection, config.name.to_string()),
-            store: config.name.to_string(),
-            schedule: config.gc_schedule,
-            is_disabled: false,
-        });
-    }
-    for file in [&PRUNE_JOBS, &VERIFY_JOBS, &SYNC_JOBS] {
-        jobs.extend(of_file(server, file.file, file.kind));
-    }
-    let realms = of_file(server, SectionFile::Domains, JobKind::RealmSync);
-    jobs.extend(realms);
-    jobs
+    let sources = SOURCES.into_iter();
+    sources
+        .flat_map(|source| of_source(server, source))
+        .collect()
 }
 
-fn of_file(server: &Server, file: SectionFile, kind: JobKind) -> Vec<Job> {
+fn of_source(server: &Server, (file, kind, key): Source) -> Vec<Job> {
     let Ok(loaded) = server.config().sections(file) else {
         return Vec::new();
     };
@@ -165,8 +153,13 @@ fn of_file(server: &Server, file: SectionFile, kind: JobKind) -> Vec<Job> {
         let is_disabled = is_disabled(&section.properties);
         Job {
             id: JobId::new(kind, id),
-            store: text(&section.properties, "store").unwrap_or_default(),
-            schedule: text(&section.properties, "schedule").filter(|_| !is_disabled),
+            store: match kind {
+                JobKind::GarbageCollection => id.to_owned(),
+                _ => text(&section.properties, "store").unwrap_or_default(),
+            },
+            schedule: key
+                .and_then(|key| text(&section.properties, key))
+                .filter(|_| !is_disabled),
             is_disabled,
         }
     });

@@ -69,13 +69,11 @@ pub(super) fn tell(server: &Server, now: i64, changes: &[Change]) {
         }
     }
     drop(told_runs);
-    messages(&to_all)
-        .iter()
-        .for_each(|message| send(server, now, message, None));
-    let nobody_else = || Some(String::new());
-    messages(&to_told)
-        .iter()
-        .for_each(|message| send(server, now, message, nobody_else()));
+    for (changes, to) in [(to_all, None), (to_told, Some(String::new()))] {
+        for message in messages(&changes) {
+            send(server, now, &message, to.clone());
+        }
+    }
 }
 
 /// That nobody can be told of errors can be told to nobody, and neither can its end.

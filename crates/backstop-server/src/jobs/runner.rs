@@ -101,7 +101,7 @@ pub fn start(
     let spec = TaskSpec::new(job.kind.as_str(), order.worker_id(job), caller).on(&run.datastore);
     let (own, schedule) = (job.clone(), schedule.map(str::to_owned));
     let tasks = server.tasks();
-    let told = order.told(job);
+    let whom = Whom::of(&order, job);
     let upid = match run.work {
         Work::Sync(sync) => {
             let work = |task| async move { sync.run_job(&own, schedule.as_deref(), task).await };
@@ -109,19 +109,16 @@ pub fn start(
         }
         work => {
             let run = Run { work, ..run };
-            let failed = Arc::clone(&told.failed_snapshots);
+            let told = whom.told.clone();
             tasks.spawn_thread(spec, move |task| {
                 let mut found = Vec::new();
                 let result = run.run(&own, schedule.as_deref(), task, &mut found);
-                *failed.lock() = found;
+                if let Some(told) = told {
+                    *told.failed_snapshots.lock() = found;
+                }
                 result
             })?
         }
-    };
-    let whom = Whom {
-        told: Some(told),
-        place: Some(order.place()),
-        owed: false,
     };
     note_start(server, job, &upid, lock, whom);
     Ok(upid)
@@ -150,9 +147,8 @@ pub fn fail(
     };
     let upid = server.tasks().spawn_thread(spec, fail)?;
     let whom = Whom {
-        told: Some(order.told(job)),
-        place: Some(order.place()),
         owed: true,
+        ..Whom::of(&order, job)
     };
     note_start(server, job, &upid, lock, whom);
     Ok(upid)
@@ -201,10 +197,23 @@ struct Whom {
     owed: bool,
 }
 
+impl Whom {
+    /// Those whom a run of a job concerns.
+    fn of(order: &Order, job: &JobId) -> Self {
+        Self {
+            told: Some(order.told(job)),
+            place: Some(order.place()),
+            owed: false,
+        }
+    }
+}
+
 /// Notes that a job runs, and its end when that comes.
 fn note_start(server: &Arc<Server>, job: &JobId, upid: &Upid, lock: JobLock, whom: Whom) {
     server.job_runs().begin(job, upid);
-    count_lost_run(server, job, whom.told.as_ref(), whom.place.as_ref());
+    if let Some((lost, endtime, state)) = lost_run(server, job) {
+        count_lost_run(server, job, (&lost, endtime, &state), &whom);
+    }
     let started = JobState::Started { upid: upid.clone() };
     if let Err(err) = server.job_states().store(job, &started) {
         tracing::error!(%job, %err, "a run of this job is not noted");
@@ -246,36 +255,40 @@ async fn note_end(server: Arc<Server>, job: JobId, upid: Upid, lock: JobLock, wh
     }
 }
 
-/// Counts the last run if it died with its server, which nobody has counted or told of then.
-fn count_lost_run(server: &Server, job: &JobId, told: Option<&JobRun>, place: Option<&Place>) {
-    let state = server.job_states().load(job, 0);
-    let Ok(JobState::Started { upid }) = state else {
-        return;
+/// The last run of a job and its end, if it died with its server.
+fn lost_run(server: &Server, job: &JobId) -> Option<(Upid, i64, TaskState)> {
+    let Ok(JobState::Started { upid }) = server.job_states().load(job, 0) else {
+        return None;
     };
-    if !server.tasks().is_running(&upid) {
-        let (endtime, state) = server.tasks().status(&upid);
-        remember(server, job, |history| history.count(&upid, endtime, &state));
-        if let Some(told) = told {
-            server
-                .notifier()
-                .run_ended(server, told, &upid, (endtime, &state));
-        }
-        let lasted = u64::try_from(endtime.saturating_sub(upid.starttime)).unwrap_or(0);
-        let duration = lasted.saturating_mul(1000);
-        tell(
-            server,
-            job,
-            &upid,
-            place.cloned(),
-            outcome(&state),
-            duration,
-        );
+    if server.tasks().is_running(&upid) {
+        return None;
     }
+    let (endtime, state) = server.tasks().status(&upid);
+    Some((upid, endtime, state))
+}
+
+/// Counts a run that died with its server, which nobody has counted or told of then.
+fn count_lost_run(
+    server: &Server,
+    job: &JobId,
+    (upid, endtime, state): (&Upid, i64, &TaskState),
+    whom: &Whom,
+) {
+    remember(server, job, |history| history.count(upid, endtime, state));
+    if let Some(told) = &whom.told {
+        server
+            .notifier()
+            .run_ended(server, told, upid, (endtime, state));
+    }
+    let lasted = u64::try_from(endtime.saturating_sub(upid.starttime)).unwrap_or(0);
+    let duration = lasted.saturating_mul(1000);
+    let place = whom.place.clone();
+    tell(server, job, upid, place, outcome(state), duration);
 }
 
 /// Tells of all runs that died with the server before this one, so that nobody has to wait for their next turn to hear of it. Blocks for
 /// small files; nothing may have been started yet.
-pub(crate) fn tell_lost_runs(server: &Arc<Server>) {
+pub(crate) fn tell_lost_runs(server: &Server) {
     for (file, kind, _) in SOURCES {
         let ids = match server.config().sections(file) {
             Ok(loaded) => loaded.data.iter().map(|(id, _)| id.to_owned()).collect(),
@@ -290,20 +303,16 @@ pub(crate) fn tell_lost_runs(server: &Arc<Server>) {
     }
 }
 
-fn tell_lost_run(server: &Arc<Server>, job: &JobId) {
-    let Ok(JobState::Started { upid }) = server.job_states().load(job, 0) else {
+fn tell_lost_run(server: &Server, job: &JobId) {
+    let Some((upid, endtime, state)) = lost_run(server, job) else {
         return;
     };
-    if server.tasks().is_running(&upid) {
-        return;
-    }
-    let (told, place) = match Order::load(server.config(), job) {
-        Ok(order) => (Some(order.told(job)), Some(order.place())),
+    let whom = match Order::load(server.config(), job) {
+        Ok(order) => Whom::of(&order, job),
         // The sync of a realm has no notification; its end shows in the list of health.
-        Err(_) => (None, None),
+        Err(_) => Whom::default(),
     };
-    count_lost_run(server, job, told.as_ref(), place.as_ref());
-    let (endtime, state) = server.tasks().status(&upid);
+    count_lost_run(server, job, (&upid, endtime, &state), &whom);
     let ended = JobResult::new(endtime, state);
     if let Err(err) = server.job_states().finish(job, upid, ended) {
         tracing::error!(%job, %err, "the end of a run of this job is not noted");

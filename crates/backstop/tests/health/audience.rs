@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::world::{LONG, World};
 
 #[test]
@@ -59,30 +61,23 @@ fn what_was_accepted_while_the_settings_cannot_be_read_is_counted_as_waiting() {
     fs::write(&file, "garbage").unwrap();
     let collect = ["garbage-collection", "start", "store1"];
     world.server.ok("manager", &collect).unwrap();
-    let begin = Instant::now();
-    loop {
-        let checks = world.checks("notification-undelivered");
-        let check = checks
-            .iter()
-            .find(|check| check["object"] == "target/notifications");
-        let evidence = check
-            .map(|check| check["evidence"].to_string())
-            .unwrap_or_default();
-        if evidence.contains("were not given to all targets yet") {
-            break;
+    let wait_until = |is_seen: &dyn Fn(&Value) -> bool| {
+        let begin = Instant::now();
+        loop {
+            let checks = world.checks("notification-undelivered");
+            let mut of_all = checks
+                .iter()
+                .filter(|check| check["object"] == "target/notifications");
+            if of_all.any(is_seen) {
+                return;
+            }
+            assert!(begin.elapsed() < LONG, "{checks:?}");
         }
-        assert!(begin.elapsed() < LONG, "{checks:?}");
-    }
+    };
+    wait_until(&|check| {
+        let evidence = check["evidence"].to_string();
+        evidence.contains("were not given to all targets yet")
+    });
     fs::remove_file(&file).unwrap();
-    let begin = Instant::now();
-    loop {
-        let checks = world.checks("notification-undelivered");
-        let check = checks
-            .iter()
-            .find(|check| check["object"] == "target/notifications");
-        if check.is_some_and(|check| check["measure"]["value"] == 0.0) {
-            break;
-        }
-        assert!(begin.elapsed() < LONG, "{checks:?}");
-    }
+    wait_until(&|check| check["measure"]["value"] == 0.0);
 }
